@@ -1,0 +1,19 @@
+//! Plain types and pure rules: architectures, names, sizes, configuration, what a machine is made of, its states,
+//! and what drifted. Nothing here does I/O or waits; every decision is a function that a table can test.
+#![forbid(unsafe_code)]
+
+pub mod arch;
+pub mod channel;
+pub mod cid;
+
+pub mod machine;
+pub mod name;
+pub mod size;
+
+pub use arch::Arch;
+pub use channel::Port;
+pub use cid::GuestCid;
+
+pub use machine::{Accelerator, BootConfig, ChannelKind, DiskBlank, GuestNetwork, Input, MachineSpec};
+pub use name::MachineName;
+pub use size::Size;

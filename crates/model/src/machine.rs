@@ -1,0 +1,133 @@
+//! What a machine is made from: the one description that starting, drift and status share.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Arch, MachineName, Size};
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The Linux kernel's virtual machines.
+    Kvm,
+    /// Apple's Hypervisor.framework.
+    Hvf,
+    /// QEMU's software emulation.
+    Tcg,
+}
+
+impl Accelerator {
+    /// The name that QEMU and our configuration use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Hvf => "hvf",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+impl std::fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How the host opens streams to services in the guest (spec 8.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelKind {
+    /// `AF_VSOCK`, through the kernel's vhost driver.
+    Vsock,
+    /// A multiplexer on a virtio-serial port.
+    Serial,
+}
+
+/// What the host can prove about a data image before a boot, told to the agent, which formats only a blank disk
+/// (spec 7.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskBlank {
+    /// The image was made by Dhow and holds not one written block.
+    Proven,
+    /// Anything else: the disk must carry a file system that the agent knows, or the boot stops.
+    Unproven,
+}
+
+/// A file that a machine is made from. Two machines made from different content differ, whatever the path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Resolved path, absolute.
+    pub path: PathBuf,
+    /// SHA-256 of its content, 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+/// What a machine is made from. It is written beside the machine when it is made, and compared with what the
+/// configuration asks (spec 6.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineSpec {
+    /// Its name, which is also that of its directory.
+    pub name: MachineName,
+    /// The guest's architecture.
+    pub arch: Arch,
+    /// What executes its instructions.
+    pub accelerator: Accelerator,
+    /// Virtual processors, 1 or more.
+    pub cpus: u32,
+    /// Memory, whole mebibytes.
+    pub memory: Size,
+    /// The data disk's size; the image is sparse.
+    pub disk: Size,
+    /// Kernel image.
+    pub kernel: Input,
+    /// Initial RAM disk.
+    pub initrd: Input,
+    /// Read-only root image.
+    pub root: Input,
+    /// Kernel command line, without what only one boot decides.
+    pub cmdline: String,
+    /// How the host reaches the guest.
+    pub channel: ChannelKind,
+}
+
+/// What one boot decides, handed to the agent through the hypervisor (a firmware-config file, since a kernel command line
+/// can be read by every user of the host).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootConfig {
+    /// The machine.
+    pub machine: MachineName,
+    /// The guest's host name.
+    pub hostname: String,
+    /// Whether the host can prove that the data disk is blank.
+    pub disk: DiskBlank,
+    /// How the host will reach the agent.
+    pub channel: ChannelKind,
+    /// Secret that every vsock stream begins with, 64 hexadecimal digits; absent without vsock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The guest's network.
+    pub network: GuestNetwork,
+}
+
+/// The guest's one network interface, configured statically.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestNetwork {
+    /// Its IPv4 address.
+    pub address: std::net::Ipv4Addr,
+    /// Length of its network's prefix, 0 to 32.
+    pub prefix: u8,
+    /// Where everything else goes.
+    pub gateway: std::net::Ipv4Addr,
+    /// Name servers, in order.
+    pub dns: Vec<std::net::IpAddr>,
+    /// Largest packet, bytes.
+    pub mtu: u32,
+}
