@@ -1,1 +1,13 @@
-//! To be written.
+//! Dhow's directory on the host: where everything is ([`Home`]), files that are whole or absent ([`atomic`]), locks that
+//! end with their holder ([`lock`]), sockets that a crash cannot leave in the way ([`socket`]), logs that rotate
+//! ([`rotating`]), and what a process costs the host ([`process`]).
+#![forbid(unsafe_code)]
+
+pub mod atomic;
+pub mod lock;
+mod paths;
+pub mod process;
+pub mod rotating;
+pub mod socket;
+
+pub use paths::{Error, Home, MachineDir, Result};

@@ -5,7 +5,9 @@
 pub mod arch;
 pub mod channel;
 pub mod cid;
-
+pub mod config;
+pub mod drift;
+pub mod lifecycle;
 pub mod machine;
 pub mod name;
 pub mod size;
@@ -13,7 +15,8 @@ pub mod size;
 pub use arch::Arch;
 pub use channel::Port;
 pub use cid::GuestCid;
-
+pub use config::Config;
+pub use lifecycle::{Lifecycle, State};
 pub use machine::{Accelerator, BootConfig, ChannelKind, DiskBlank, GuestNetwork, Input, MachineSpec};
 pub use name::MachineName;
 pub use size::Size;

@@ -1,0 +1,369 @@
+//! The configuration file: every key, its meaning and its default, in one list that parsing, help and documentation share.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Size;
+
+/// What the user asks for. Each key that the file leaves out has its default; a key that is not known is an error
+/// (spec 15.3).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The engine machine.
+    pub machine: Machine,
+    /// Boot assets.
+    pub assets: Assets,
+    /// What the Docker client is told.
+    pub docker: Docker,
+    /// How long things may take.
+    pub limits: Limits,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// `[machine]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Machine {
+    /// Virtual processors.
+    pub cpus: Cpus,
+    /// Memory that the guest sees.
+    pub memory: Size,
+    /// The data disk's size.
+    pub disk: Size,
+    /// What executes the guest's instructions.
+    pub accelerator: Wish,
+}
+
+/// `[assets]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Assets {
+    /// Where Debian packages come from; empty: as the host's package configuration says.
+    pub mirror: String,
+}
+
+/// `[docker]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Docker {
+    /// The context's name; empty: `dhow`, and `dhow-` with a tag in a directory that `DHOW_HOME` names.
+    pub context: String,
+    /// Whether `dhow up` makes the context the current one.
+    pub activate: Activate,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Seconds from the hypervisor's start to the first Docker answer.
+    pub start: u32,
+    /// Seconds for a graceful stop, before it is forced.
+    pub stop: u32,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How much the daemon and the supervisors log.
+    pub level: Level,
+}
+
+/// A number of processors, or as many as the host can spare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "toml::Value", into = "toml::Value")]
+pub enum Cpus {
+    /// As many as the host has, at most 4.
+    #[default]
+    Auto,
+    /// This many, 1 to 256.
+    Count(u32),
+}
+
+/// Which accelerator the user wishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wish {
+    /// The fastest one that a probe finds usable.
+    #[default]
+    Auto,
+    /// KVM, or an error.
+    Kvm,
+    /// Hypervisor.framework, or an error.
+    Hvf,
+    /// Software emulation.
+    Tcg,
+}
+
+/// Whether to make a context the current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activate {
+    /// Only for the engine in the user's default directory.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Only what went wrong.
+    Error,
+    /// And what may go wrong.
+    Warn,
+    /// And what a user would want to read.
+    #[default]
+    Info,
+    /// And what a maintainer would.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+impl Level {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self { cpus: Cpus::Auto, memory: Size::gib(4), disk: Size::gib(64), accelerator: Wish::Auto }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { start: 120, stop: 45 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: Level::Info }
+    }
+}
+
+/// A key of the configuration file, as help and documentation show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Section and key, joined by a dot.
+    pub name: &'static str,
+    /// What it means, with its range.
+    pub doc: &'static str,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// It is not TOML, or a key or a value is wrong.
+    #[error("{0}")]
+    Parse(String),
+    /// A value is outside its range.
+    #[error("{key} = {value} is out of range: {range}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        range: &'static str,
+    },
+}
+
+impl Config {
+    /// Every key. The values, and with [`Config::default`] the defaults, come from [`Config::values`].
+    pub const KEYS: &[Key] = &[
+        Key { name: "machine.cpus", doc: "virtual processors, 1 to 256, or \"auto\": the host's, at most 4" },
+        Key {
+            name: "machine.memory",
+            doc: "memory that the guest sees, 512MiB or more; the host gives it as it is used",
+        },
+        Key {
+            name: "machine.disk",
+            doc: "size of the data disk, 4GiB to 16TiB; the image is sparse; it can grow, not shrink",
+        },
+        Key {
+            name: "machine.accelerator",
+            doc: "what executes the guest: \"auto\", \"kvm\", \"hvf\", or \"tcg\" for software emulation",
+        },
+        Key {
+            name: "assets.mirror",
+            doc: "address of the Debian mirror that boot assets are built from; empty: as the host's package configuration says",
+        },
+        Key {
+            name: "docker.context",
+            doc: "name of the Docker context; empty: \"dhow\", with a tag in a directory that DHOW_HOME names",
+        },
+        Key {
+            name: "docker.activate",
+            doc: "whether `dhow up` makes the context the current one: \"always\", \"never\", or \"auto\": only in the default directory",
+        },
+        Key {
+            name: "limits.start",
+            doc: "seconds from the hypervisor's start to the first Docker answer, 5 to 3600",
+        },
+        Key {
+            name: "limits.stop",
+            doc: "seconds that a graceful stop may take before it is forced, 1 to 3600",
+        },
+        Key {
+            name: "log.level",
+            doc: "what is logged: \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
+        },
+    ];
+
+    /// Reads and checks the text of a configuration file.
+    ///
+    /// # Errors
+    /// When it is not TOML, has an unknown key (the message lists those that there are), or a value out of range.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|e| ConfigError::Parse(e.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Every key with its value as TOML writes it, in the order of [`Config::KEYS`].
+    #[must_use]
+    pub fn values(&self) -> Vec<(&'static str, String)> {
+        let table = toml::Value::try_from(self).ok();
+        let value = |name: &str| {
+            let (section, key) = name.split_once('.')?;
+            Some(table.as_ref()?.get(section)?.get(key)?.to_string())
+        };
+        Self::KEYS.iter().map(|key| (key.name, value(key.name).unwrap_or_default())).collect()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let memory = self.machine.memory;
+        let disk = self.machine.disk;
+        let limits = &self.limits;
+        let ranges = [
+            (memory >= Size::mib(512), "machine.memory", memory.to_string(), "512MiB or more"),
+            (
+                memory.as_bytes() % Size::mib(1).as_bytes() == 0,
+                "machine.memory",
+                memory.to_string(),
+                "whole MiB",
+            ),
+            (
+                disk >= Size::gib(4) && disk <= Size::gib(16 << 10),
+                "machine.disk",
+                disk.to_string(),
+                "4GiB to 16TiB",
+            ),
+            (disk.as_bytes() % Size::mib(1).as_bytes() == 0, "machine.disk", disk.to_string(), "whole MiB"),
+            (
+                (5..=3600).contains(&limits.start),
+                "limits.start",
+                limits.start.to_string(),
+                "5 to 3600 seconds",
+            ),
+            ((1..=3600).contains(&limits.stop), "limits.stop", limits.stop.to_string(), "1 to 3600 seconds"),
+        ];
+        match ranges.into_iter().find(|(good, ..)| !good) {
+            Some((_, key, value, range)) => Err(ConfigError::Range { key, value, range }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Cpus {
+    /// The number for a host that has `host` processors.
+    #[must_use]
+    pub fn resolve(self, host: u32) -> u32 {
+        match self {
+            Self::Auto => host.clamp(1, 4),
+            Self::Count(count) => count,
+        }
+    }
+}
+
+impl TryFrom<toml::Value> for Cpus {
+    type Error = String;
+
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        match &value {
+            toml::Value::String(word) if word == "auto" => Ok(Self::Auto),
+            toml::Value::Integer(count @ 1..=256) => {
+                u32::try_from(*count).map(Self::Count).map_err(|e| e.to_string())
+            }
+            _ => Err(format!("{value} is no number of processors: use 1 to 256, or \"auto\"")),
+        }
+    }
+}
+
+impl From<Cpus> for toml::Value {
+    fn from(cpus: Cpus) -> Self {
+        match cpus {
+            Cpus::Auto => Self::String("auto".to_owned()),
+            Cpus::Count(count) => Self::Integer(i64::from(count)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Spec 15.3.
+    #[test]
+    fn an_empty_file_means_every_default() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+
+    /// Spec 15.3.
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        for text in ["[machine]\ncpu = 2", "[engine]\n", "typo = 1"] {
+            let error = Config::parse(text).unwrap_err().to_string();
+            assert!(error.contains("unknown field"), "{error}");
+        }
+    }
+
+    /// Spec 15.3.
+    #[test]
+    fn values_out_of_range_are_errors_that_name_the_range() {
+        for (text, words) in [
+            ("[machine]\ncpus = 0", "1 to 256"),
+            ("[machine]\ncpus = \"many\"", "1 to 256"),
+            ("[machine]\nmemory = \"100MiB\"", "512MiB or more"),
+            ("[machine]\nmemory = 100", "invalid type"),
+            ("[machine]\ndisk = \"1GiB\"", "4GiB to 16TiB"),
+            ("[limits]\nstart = 0", "5 to 3600"),
+        ] {
+            let error = Config::parse(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    /// Spec 15.3: each key has a documented default, and the list of keys is complete.
+    #[test]
+    fn every_key_is_listed_with_a_value_that_parses_back() {
+        let values = Config::default().values();
+        let mut text = String::new();
+        for (name, value) in &values {
+            assert!(!value.is_empty(), "{name} is listed and does not exist");
+            text.push_str(&format!("{name} = {value}\n"));
+        }
+        assert_eq!(Config::parse(&text).unwrap(), Config::default());
+        let table = toml::Table::try_from(Config::default()).unwrap();
+        let fields: usize = table.values().map(|section| section.as_table().unwrap().len()).sum();
+        assert_eq!(fields, Config::KEYS.len(), "a key is missing from the list");
+    }
+}

@@ -1,0 +1,128 @@
+//! What changed between the machine as it was made and the machine as the configuration asks (spec 6.4).
+
+use std::fmt;
+
+use crate::{MachineSpec, Size};
+
+/// One field in which a machine differs from what is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// The field, as the configuration or the asset list calls it.
+    pub field: &'static str,
+    /// What the machine was made from.
+    pub made: String,
+    /// What is asked now.
+    pub asked: String,
+}
+
+/// The data disk would have to shrink, which would lose data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the data disk is {made} and cannot shrink to {asked}; set machine.disk to {made} or more")]
+pub struct DiskWouldShrink {
+    /// How large it is.
+    pub made: Size,
+    /// How large it is asked to be.
+    pub asked: Size,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} → {}", self.field, self.made, self.asked)
+    }
+}
+
+/// The fields in which `made` differs from `asked`; none if the machine is as asked. The data disk is never among what is
+/// re-made: it is kept, and may grow.
+///
+/// # Errors
+/// When the disk would shrink.
+pub fn between(made: &MachineSpec, asked: &MachineSpec) -> Result<Vec<Drift>, DiskWouldShrink> {
+    if asked.disk < made.disk {
+        return Err(DiskWouldShrink { made: made.disk, asked: asked.disk });
+    }
+    let fields = made.fields().into_iter().zip(asked.fields());
+    let drifted = fields.filter(|((_, made), (_, asked))| made != asked);
+    Ok(drifted.map(|((field, made), (_, asked))| Drift { field, made, asked }).collect())
+}
+
+impl MachineSpec {
+    /// Every field as text, in a fixed order. The pattern names each one, so that a new field cannot be forgotten here.
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let Self { name, arch, accelerator, cpus, memory, disk, kernel, initrd, root, cmdline, channel } =
+            self;
+        let channel = match channel {
+            crate::ChannelKind::Vsock => "vsock",
+            crate::ChannelKind::Serial => "serial",
+        };
+        vec![
+            ("name", name.to_string()),
+            ("architecture", arch.to_string()),
+            ("accelerator", accelerator.to_string()),
+            ("cpus", cpus.to_string()),
+            ("memory", memory.to_string()),
+            ("disk", disk.to_string()),
+            ("kernel", kernel.path.display().to_string()),
+            ("kernel digest", kernel.sha256.clone()),
+            ("initrd", initrd.path.display().to_string()),
+            ("initrd digest", initrd.sha256.clone()),
+            ("root image", root.path.display().to_string()),
+            ("root image digest", root.sha256.clone()),
+            ("kernel command line", cmdline.clone()),
+            ("channel", channel.to_owned()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Accelerator, Arch, ChannelKind, Input, MachineName};
+
+    fn spec() -> MachineSpec {
+        let input = |name: &str| Input { path: format!("/assets/{name}").into(), sha256: "0".repeat(64) };
+        MachineSpec {
+            name: MachineName::native(),
+            arch: Arch::Amd64,
+            accelerator: Accelerator::Kvm,
+            cpus: 2,
+            memory: Size::gib(2),
+            disk: Size::gib(64),
+            kernel: input("kernel"),
+            initrd: input("initrd"),
+            root: input("root"),
+            cmdline: "quiet".to_owned(),
+            channel: ChannelKind::Serial,
+        }
+    }
+
+    /// Spec 6.4.
+    #[test]
+    fn each_field_that_changed_is_named_with_both_values_and_no_other() {
+        type Change = fn(&mut MachineSpec);
+        let table: [(&str, Change); 9] = [
+            ("cpus", |s| s.cpus = 3),
+            ("memory", |s| s.memory = Size::gib(3)),
+            ("disk", |s| s.disk = Size::gib(65)),
+            ("kernel", |s| s.kernel.path = "/other".into()),
+            ("kernel command line", |s| s.cmdline.push_str(" debug")),
+            ("root image digest", |s| s.root.sha256 = "1".repeat(64)),
+            ("initrd digest", |s| s.initrd.sha256 = "1".repeat(64)),
+            ("accelerator", |s| s.accelerator = Accelerator::Tcg),
+            ("channel", |s| s.channel = ChannelKind::Vsock),
+        ];
+        for (field, change) in table {
+            let mut asked = spec();
+            change(&mut asked);
+            let drift = between(&spec(), &asked).unwrap();
+            assert_eq!(drift.iter().map(|d| d.field).collect::<Vec<_>>(), [field]);
+            assert_ne!(drift[0].made, drift[0].asked);
+        }
+        assert_eq!(between(&spec(), &spec()), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_disk_that_would_shrink_is_an_error_and_no_drift() {
+        let asked = MachineSpec { disk: Size::gib(32), ..spec() };
+        assert!(between(&spec(), &asked).unwrap_err().to_string().contains("cannot shrink"));
+    }
+}
