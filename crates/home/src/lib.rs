@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod atomic;
+pub mod launch;
 pub mod lock;
 mod paths;
 pub mod process;
