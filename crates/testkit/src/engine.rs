@@ -1,0 +1,262 @@
+//! A running Dhow engine in a home of its own, driven by the `dhow` command as a person would.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Docker, Error, Result, Run, Tools, place, wait};
+
+/// A cold boot under software emulation on a busy machine, boot assets at hand.
+const UP_WITHIN: Duration = Duration::from_secs(180);
+const DOWN_WITHIN: Duration = Duration::from_secs(90);
+
+/// The home of an engine that `./dev test machine` has booted for all tests.
+pub const SHARED_HOME: &str = "DHOW_TEST_HOME";
+/// A Docker socket to test instead of an engine's: how the tests themselves are tried without a machine.
+pub const SHARED_SOCKET: &str = "DHOW_TEST_SOCKET";
+
+/// A home for one engine: `DHOW_HOME`, the client's configuration that `dhow up` writes its context into, and the store
+/// of boot assets that all homes share.
+pub struct Engine {
+    home: PathBuf,
+    docker: Docker,
+    ours: Option<TempDir>,
+}
+
+impl Engine {
+    /// A home in which nothing runs yet. What is started in it is stopped on drop.
+    ///
+    /// # Errors
+    /// When the client programs or a directory cannot be had.
+    pub fn prepare() -> Result<Self> {
+        // Real disk on every distribution, and short enough for a socket's path.
+        let parent = Path::new("/var/tmp");
+        let ours = tempfile::Builder::new()
+            .prefix("dhow-test-")
+            .tempdir_in(parent)
+            .map_err(Error::io("create directory in", parent))?;
+        let mut engine = Self::at(&ours.path().join("home"))?;
+        engine.ours = Some(ours);
+        Ok(engine)
+    }
+
+    /// The engine whose `DHOW_HOME` is `home`. It is left as it is on drop.
+    ///
+    /// # Errors
+    /// When the client programs or a directory cannot be had.
+    pub fn at(home: &Path) -> Result<Self> {
+        let docker = Docker::new(Tools::get()?, home.join("run/docker.sock"));
+        Ok(Self { home: home.to_path_buf(), docker, ours: None })
+    }
+
+    /// An engine of one's own, up.
+    ///
+    /// # Errors
+    /// What `dhow up` says.
+    pub fn start() -> Result<Self> {
+        let engine = Self::prepare()?;
+        engine.up()?;
+        Ok(engine)
+    }
+
+    /// The engine that [`SHARED_HOME`] names.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] with what to type when none does.
+    pub fn shared() -> Result<Self> {
+        match std::env::var_os(SHARED_HOME) {
+            Some(home) => Self::at(Path::new(&home)),
+            None => Err(Error::Missing {
+                what: format!("a booted engine ({SHARED_HOME})"),
+                hint: "run these tests with: ./dev test machine".to_owned(),
+            }),
+        }
+    }
+
+    /// `DHOW_HOME`.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The native machine's directory.
+    pub fn machine(&self) -> PathBuf {
+        self.home.join("machines/native")
+    }
+
+    /// A client for it.
+    pub fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// `dhow` with this home, to be completed.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = Command::new(place::dhow()?);
+        let client = self.home.with_file_name("docker-config");
+        fs::create_dir_all(&client).map_err(Error::io("create directory", &client))?;
+        command
+            .env("DHOW_HOME", &self.home)
+            .env("DHOW_ASSETS", assets()?)
+            .env("DOCKER_CONFIG", client)
+            .env_remove("DOCKER_HOST")
+            .env_remove("DOCKER_CONTEXT");
+        Ok(command)
+    }
+
+    /// `dhow args…`, to be completed.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when Dhow is not built.
+    pub fn dhow(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Run> {
+        Ok(Run::from(self.command()?).args(args))
+    }
+
+    /// `dhow up`.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn up(&self) -> Result<()> {
+        self.dhow(["up"])?.limit(UP_WITHIN).ok().map(drop)
+    }
+
+    /// `dhow down`.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn down(&self) -> Result<()> {
+        self.dhow(["down"])?.limit(DOWN_WITHIN).ok().map(drop)
+    }
+
+    /// `dhow status --json`.
+    ///
+    /// # Errors
+    /// What it says, or that it is no JSON.
+    pub fn status(&self) -> Result<Status> {
+        let said = self.dhow(["status", "--json"])?.limit(Duration::from_secs(20)).ok()?.text();
+        serde_json::from_str(&said)
+            .map(Status)
+            .map_err(|_| Error::Unexpected { what: "`dhow status --json`".to_owned(), said })
+    }
+
+    /// Waits until the status is as `wanted`.
+    ///
+    /// # Errors
+    /// [`Error::NeverCame`] with the last status.
+    pub fn wait_status(
+        &self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<Status> {
+        let mut last = String::new();
+        let found = wait::until(what, limit, || match self.status() {
+            Ok(status) if wanted(&status) => Some(status),
+            Ok(status) => {
+                last = status.0.to_string();
+                None
+            }
+            Err(error) => {
+                last = error.to_string();
+                None
+            }
+        });
+        found.map_err(|error| Error::Unexpected { what: error.to_string(), said: last })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.ours.is_none() || !self.home.exists() {
+            return;
+        }
+        let forced = || self.dhow(["down", "--force"])?.limit(DOWN_WITHIN).ok();
+        if let Err(error) = self.down().or_else(|_| forced().map(drop)) {
+            eprintln!("cannot stop the engine in {}: {error}", self.home.display());
+        }
+    }
+}
+
+/// What `dhow status --json` said.
+#[derive(Clone, Debug)]
+pub struct Status(pub Value);
+
+impl Status {
+    /// The daemon's process ID, if one runs.
+    pub fn daemon(&self) -> Option<u32> {
+        pid(&self.0["pid"])
+    }
+
+    /// The native machine's supervisor.
+    pub fn supervisor(&self) -> Option<u32> {
+        pid(&self.machine()["supervisor_pid"])
+    }
+
+    /// The native machine's hypervisor.
+    pub fn hypervisor(&self) -> Option<u32> {
+        pid(&self.machine()["hypervisor_pid"])
+    }
+
+    /// The native machine's state: "running".
+    pub fn state(&self) -> &str {
+        self.machine()["state"].as_str().unwrap_or_default()
+    }
+
+    /// What the status says is wrong with it.
+    pub fn trouble(&self) -> &str {
+        self.machine()["trouble"].as_str().unwrap_or_default()
+    }
+
+    /// How often a service in the guest was started again.
+    pub fn restarts(&self, service: &str) -> u64 {
+        let services = self.machine()["services"].as_array().cloned().unwrap_or_default();
+        let found = services.iter().find(|known| known["name"] == service);
+        found.and_then(|known| known["restarts"].as_u64()).unwrap_or_default()
+    }
+
+    /// The native machine.
+    pub fn machine(&self) -> &Value {
+        &self.0["machines"][0]
+    }
+}
+
+fn pid(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0)
+}
+
+/// A client for what the tests of the Docker API run against: the socket that [`SHARED_SOCKET`] names, else the shared
+/// engine's.
+///
+/// # Errors
+/// As [`Engine::shared`].
+pub fn shared_docker() -> Result<Docker> {
+    match std::env::var_os(SHARED_SOCKET) {
+        Some(socket) => Ok(Docker::new(Tools::get()?, socket)),
+        None => Ok(Engine::shared()?.docker().clone()),
+    }
+}
+
+/// The store of boot assets that all test homes share: `DHOW_ASSETS`, else `.dev/assets`.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn assets() -> Result<PathBuf> {
+    std::env::var_os("DHOW_ASSETS").map_or_else(|| place::dev("assets"), |dir| Ok(PathBuf::from(dir)))
+}
+
+/// Sends a signal to a process that is named by its ID, as `kill` does.
+///
+/// # Errors
+/// What `kill` says.
+pub fn signal(pid: u32, name: &str) -> Result<()> {
+    Run::new("kill").args([format!("-{name}"), pid.to_string()]).ok().map(drop)
+}
+
+/// Whether a process exists and is not a zombie.
+pub fn alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
