@@ -1,0 +1,177 @@
+//! QEMU's command line, as a pure function of the hardware (spec 9.1, 9.4).
+//!
+//! Nothing is there that is not asked for: no default devices, no user configuration, no display, no monitor but the control
+//! socket, no network but the one named. Listening sockets are descriptors that were made here, so nobody can take
+//! their place.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+
+use dhow_model::channel::SERIAL_PORT_NAME;
+
+use super::QemuVersion;
+use crate::board::board;
+use crate::{Access, ChannelDevice, Disk, Hardware, Network};
+
+/// Descriptors of listening sockets that QEMU inherits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listeners {
+    /// For the control protocol.
+    pub qmp: RawFd,
+    /// For the channel's virtio-serial port, if it has one.
+    pub channel: Option<RawFd>,
+}
+
+/// QEMU's own seccomp filter: no system call that gives more rights, starts a program or changes scheduling (spec 9.4).
+/// Only Linux has it.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// The arguments for this hardware. The version is there for what changes between versions that Dhow supports.
+#[must_use]
+pub fn arguments(hardware: &Hardware, _version: &QemuVersion, listeners: &Listeners) -> Vec<OsString> {
+    let mut line = Line::default();
+    machine(&mut line, hardware);
+    kernel(&mut line, hardware);
+    control(&mut line, listeners);
+    console_and_channel(&mut line, hardware, listeners);
+    for (number, disk) in hardware.disks.iter().enumerate() {
+        block(&mut line, number, disk);
+    }
+    network(&mut line, hardware.network);
+    line.add("-object", "rng-builtin,id=entropy");
+    line.add("-device", "virtio-rng-pci,rng=entropy");
+    line.add("-device", "virtio-balloon-pci,free-page-reporting=on");
+    line.0
+}
+
+fn machine(line: &mut Line, hardware: &Hardware) {
+    let board = board(hardware.arch, hardware.accelerator);
+    line.add("-name", &format!("{},debug-threads=on", hardware.name));
+    line.flag("-nodefaults");
+    line.flag("-no-user-config");
+    line.flag("-no-reboot");
+    line.add("-display", "none");
+    if cfg!(target_os = "linux") {
+        line.add("-sandbox", SANDBOX);
+    }
+    line.add("-machine", board.machine);
+    line.add("-accel", board.accel);
+    line.add("-cpu", board.cpu);
+    line.add("-smp", &hardware.cpus.to_string());
+    line.add("-m", &format!("{}M", hardware.memory.as_mib()));
+}
+
+fn kernel(line: &mut Line, hardware: &Hardware) {
+    line.path("-kernel", &hardware.kernel);
+    line.path("-initrd", &hardware.initrd);
+    line.add("-append", &hardware.cmdline);
+    line.with_path("-fw_cfg", "name=opt/dhow/boot,file=", &hardware.boot_config, "");
+}
+
+fn control(line: &mut Line, listeners: &Listeners) {
+    line.add("-chardev", &format!("socket,id=qmp,fd={},server=on,wait=off", listeners.qmp));
+    line.add("-mon", "chardev=qmp,mode=control");
+}
+
+/// The console goes to standard output: when nobody reads it in time, QEMU drops text and the guest goes on.
+fn console_and_channel(line: &mut Line, hardware: &Hardware, listeners: &Listeners) {
+    line.add("-chardev", "stdio,id=console,signal=off");
+    line.add("-device", "virtio-serial-pci,id=serial,max_ports=2");
+    line.add("-device", "virtconsole,bus=serial.0,nr=0,chardev=console");
+    match (&hardware.channel, listeners.channel) {
+        (ChannelDevice::Serial(_), Some(fd)) => {
+            line.add("-chardev", &format!("socket,id=channel,fd={fd},server=on,wait=off"));
+            line.add(
+                "-device",
+                &format!("virtserialport,bus=serial.0,nr=1,chardev=channel,name={SERIAL_PORT_NAME}"),
+            );
+        }
+        (ChannelDevice::Serial(_), None) => {}
+        (ChannelDevice::Vsock(cid), _) => line.add("-device", &format!("vhost-vsock-pci,guest-cid={cid}")),
+    }
+}
+
+/// A guest's flush reaches the host's disk (`cache.no-flush=off`: fdatasync); what it discards, and zeroes that it writes,
+/// become holes (spec 7.7, 16.1). `aio=threads`, because io_uring is often forbidden where Dhow runs.
+fn block(line: &mut Line, number: usize, disk: &Disk) {
+    let (read_only, discard) = match disk.access {
+        Access::ReadOnly => ("on", "ignore"),
+        Access::ReadWrite => ("off", "unmap"),
+    };
+    let zeroes = if disk.access == Access::ReadWrite { ",detect-zeroes=unmap" } else { "" };
+    line.with_path(
+        "-blockdev",
+        "driver=file,filename=",
+        &disk.path,
+        &format!(
+            ",node-name=file{number},read-only={read_only},discard={discard},locking=on,aio=threads,cache.direct=off,\
+             cache.no-flush=off"
+        ),
+    );
+    line.add(
+        "-blockdev",
+        &format!(
+            "driver=raw,node-name=disk{number},file=file{number},read-only={read_only},discard={discard}{zeroes}"
+        ),
+    );
+    line.add("-device", &format!("virtio-blk-pci,drive=disk{number},serial={}", escape(&disk.serial)));
+}
+
+/// No option ROM: nothing boots from the network.
+fn network(line: &mut Line, network: Network) {
+    match network {
+        Network::User => {
+            line.add("-netdev", "user,id=net");
+            line.add("-device", "virtio-net-pci,netdev=net,romfile=");
+        }
+        Network::None => line.add("-nic", "none"),
+    }
+}
+
+/// Words so far.
+#[derive(Default)]
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn flag(&mut self, flag: &str) {
+        self.0.push(flag.into());
+    }
+
+    fn add(&mut self, flag: &str, value: &str) {
+        self.flag(flag);
+        self.0.push(value.into());
+    }
+
+    /// An option whose whole value is a path.
+    fn path(&mut self, flag: &str, path: &Path) {
+        self.flag(flag);
+        self.0.push(path.into());
+    }
+
+    /// An option with a path among its keys.
+    fn with_path(&mut self, flag: &str, before: &str, path: &Path, after: &str) {
+        self.flag(flag);
+        let mut value = OsString::from(before);
+        value.push(escape_os(path.as_os_str()));
+        value.push(after);
+        self.0.push(value);
+    }
+}
+
+/// A comma ends a value unless it is doubled.
+fn escape(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+fn escape_os(value: &OsStr) -> OsString {
+    let mut escaped = Vec::with_capacity(value.len());
+    for byte in value.as_bytes() {
+        escaped.push(*byte);
+        if *byte == b',' {
+            escaped.push(b',');
+        }
+    }
+    OsString::from_vec(escaped)
+}
