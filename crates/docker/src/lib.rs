@@ -1,1 +1,37 @@
-//! To be written.
+//! The Docker API face: the Unix socket that Docker clients talk to, in front of dockerd in the guest.
+//!
+//! Heads are parsed, everything is forwarded as the bytes that were sent: bodies, chunking, trailers, reason phrases,
+//! the case and order of headers. The one addition is `X-Trace-Id`, on the request and on the answer. A connection is
+//! one task that moves both directions through two buffers; connections to the engine are pooled.
+//!
+//! From the socket inwards: [`Face`] accepts, `connection` goes from request to request (`client`, `head`, `body` read
+//! them), [`route`](mod@route) says what each one is, `exchange` moves it and its answer, `tunnel` takes over where
+//! HTTP ends, `pool` keeps the connections to the engine, `resolve` finds canonical IDs for the [`Hooks`], `answer`
+//! holds what the face says itself.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod body;
+mod buffer;
+mod client;
+mod connection;
+mod error;
+mod exchange;
+mod face;
+mod head;
+mod hooks;
+mod outgoing;
+mod pool;
+mod resolve;
+pub mod route;
+mod stats;
+mod trace;
+mod tunnel;
+
+pub use error::{Error, Result};
+pub use face::Face;
+pub use hooks::{Hooks, LifecycleCall, LogHooks};
+pub use pool::{ByteStream, Unavailable, Upstream};
+pub use route::Action;
+pub use stats::Stats;
+pub use trace::TraceId;

@@ -1,0 +1,151 @@
+//! The socket: accepts clients, and ends in order.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+use crate::connection::{self, Shared};
+use crate::error::{Error, Result};
+use crate::hooks::Hooks;
+use crate::pool::{Pool, Upstream};
+use crate::stats::{Counters, Stats};
+
+/// Most clients at once; further ones wait in the socket's queue. Each may hold two descriptors.
+const MAX_CLIENTS: usize = 4096;
+/// How often idle connections to the engine are looked over.
+const PRUNE_EVERY: Duration = Duration::from_secs(15);
+/// How long to wait when the process has no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Default time for requests to end by themselves.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The Docker API face of one engine. Clones share everything: keep one for [`Face::stats`].
+#[derive(Clone)]
+pub struct Face {
+    shared: Arc<Shared>,
+    grace: Duration,
+}
+
+impl Face {
+    /// A face in front of `upstream`.
+    #[must_use]
+    pub fn new(upstream: Arc<dyn Upstream>, hooks: Arc<dyn Hooks>) -> Self {
+        let shared = Shared { pool: Pool::new(upstream), hooks, counters: Counters::default() };
+        Self { shared: Arc::new(shared), grace: GRACE }
+    }
+
+    /// How long requests may go on after `serve` was cancelled; 10 s unless set. Streams that never end by themselves
+    /// (`docker logs -f`, `attach`) are cut off then.
+    #[must_use]
+    pub fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// What is going on.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.read(self.shared.pool.idle_count())
+    }
+
+    /// Closes idle connections to the engine, for an owner who knows that it went away.
+    pub fn forget_idle(&self) {
+        self.shared.pool.clear();
+    }
+
+    /// Serves clients of our own user and of root until `cancel`, then lets requests end within the grace period.
+    ///
+    /// # Errors
+    /// [`Error::Accept`] if the listener itself fails.
+    pub async fn serve(self, listener: UnixListener, cancel: CancellationToken) -> Result<()> {
+        let room = Arc::new(Semaphore::new(MAX_CLIENTS));
+        let mut clients = JoinSet::new();
+        let mut prune = interval(PRUNE_EVERY);
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break Ok(()),
+                _ = prune.tick() => self.shared.pool.prune(),
+                Some(ended) = clients.join_next() => report(ended),
+                accepted = accept(&listener, &room) => match accepted {
+                    Ok((stream, seat)) if is_ours(&stream) => {
+                        let serving = connection::serve(self.shared.clone(), Client::new(stream), cancel.clone());
+                        clients.spawn(async move {
+                            serving.await;
+                            drop(seat);
+                        });
+                    }
+                    Ok(_) => {}
+                    Err(error) if is_passing(&error) => {
+                        tracing::warn!(%error, "a Docker client has to wait");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                    Err(error) => break Err(Error::Accept(error)),
+                },
+            }
+        };
+        drop(listener);
+        let ending = async {
+            while let Some(ended) = clients.join_next().await {
+                report(ended);
+            }
+        };
+        if timeout(self.grace, ending).await.is_err() {
+            tracing::info!(
+                requests = self.stats().in_flight,
+                "cutting off the Docker requests that have not ended"
+            );
+            clients.shutdown().await;
+        }
+        self.shared.pool.clear();
+        outcome
+    }
+}
+
+type Seat = tokio::sync::OwnedSemaphorePermit;
+
+/// Waits for a seat first, then for a client, so that cancelling loses neither.
+async fn accept(listener: &UnixListener, room: &Arc<Semaphore>) -> io::Result<(UnixStream, Seat)> {
+    let seat = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, seat))
+}
+
+/// Only the user who runs the daemon, and root, reach the API (spec 16.5). The socket's mode says so already; this
+/// holds even where it was changed.
+fn is_ours(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => true,
+        Ok(peer) => {
+            tracing::warn!(uid = peer.uid(), "another user's connection to the Docker socket was refused");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection to the Docker socket whose user is unknown was refused");
+            false
+        }
+    }
+}
+
+/// Errors of `accept` that concern one client or pass by themselves.
+fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let codes = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::CONNABORTED, Errno::INTR];
+    codes.iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "serving a Docker client failed; this is a defect of Dhow");
+    }
+}

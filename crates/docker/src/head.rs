@@ -1,0 +1,237 @@
+//! Heads of requests and answers: read, judged, and copied byte by byte with one header added (`X-Trace-Id`). Order,
+//! case and spacing of everything else stay as they were sent.
+
+use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
+
+use crate::body::Body;
+use crate::error::Broken;
+use crate::trace::{self, TraceId};
+
+/// Largest head: Go's default of 1 MiB with the 4 KiB that its server allows on top; dockerd sets no other.
+pub(crate) const MAX_HEAD: usize = (1 << 20) + 4096;
+/// How an HTTP/2 client opens a connection without TLS (RFC 9113, 3.4).
+pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Headers in an ordinary head; more are looked at in a second attempt.
+const USUAL: usize = 64;
+
+/// A request's head, as far as the face needs to know it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// How many bytes of the input it took.
+    pub(crate) len: usize,
+    pub(crate) method: String,
+    /// Path and query as they were sent.
+    pub(crate) target: String,
+    /// The head as the engine gets it.
+    pub(crate) forward: Vec<u8>,
+    pub(crate) body: Body,
+    /// The client wants to go on with this connection.
+    pub(crate) keep_alive: bool,
+    pub(crate) trace: TraceId,
+}
+
+impl Request {
+    /// May be sent a second time although the first may have been carried out (RFC 9110, 9.2.2).
+    pub(crate) fn is_repeatable(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE")
+    }
+}
+
+/// An answer's head.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) len: usize,
+    pub(crate) status: u16,
+    /// The head as the client gets it.
+    pub(crate) forward: Vec<u8>,
+    pub(crate) body: Body,
+    pub(crate) keep_alive: bool,
+}
+
+impl Answer {
+    /// `100 Continue` and the like: another answer follows. `101` is final, what follows it is not HTTP.
+    pub(crate) fn is_informational(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+}
+
+/// Reads a request's head; `None` while it is not whole.
+pub(crate) fn request(bytes: &[u8]) -> Result<Option<Request>, Broken> {
+    with_headers(|headers| {
+        let mut parsed = httparse::Request::new(headers);
+        let Status::Complete(len) = parsed.parse(bytes)? else { return Ok(Ok(None)) };
+        Ok(judge_request(bytes, len, &parsed).map(Some))
+    })
+}
+
+fn judge_request(bytes: &[u8], len: usize, parsed: &httparse::Request<'_, '_>) -> Result<Request, Broken> {
+    let facts = Facts::of(parsed.headers)?;
+    let newer = parsed.version == Some(1);
+    if facts.chunked && !newer {
+        return Err(Broken::Malformed("Transfer-Encoding in a request of HTTP/1.0"));
+    }
+    let known = facts.trace.and_then(TraceId::accept);
+    let trace = known.clone().unwrap_or_else(TraceId::random);
+    let forward =
+        if known.is_some() { bytes[..len].to_vec() } else { traced(&bytes[..len], parsed.headers, &trace) };
+    Ok(Request {
+        len,
+        method: parsed.method.unwrap_or_default().to_owned(),
+        target: parsed.path.unwrap_or_default().to_owned(),
+        forward,
+        body: if facts.chunked { Body::CHUNKED } else { Body::Length(facts.length.unwrap_or(0)) },
+        keep_alive: facts.keeps_alive(newer),
+        trace,
+    })
+}
+
+/// Reads an answer's head; `None` while it is not whole. `to_head`: it answers a HEAD request.
+pub(crate) fn answer(bytes: &[u8], to_head: bool, trace: &TraceId) -> Result<Option<Answer>, Broken> {
+    with_headers(|headers| {
+        let mut parsed = httparse::Response::new(headers);
+        let config = ParserConfig::default();
+        let Status::Complete(len) = config.parse_response(&mut parsed, bytes)? else { return Ok(Ok(None)) };
+        Ok(judge_answer(bytes, len, &parsed, to_head, trace).map(Some))
+    })
+    .map_err(|broken| match broken {
+        Broken::Malformed(why) => Broken::BadAnswer(why),
+        other => other,
+    })
+}
+
+fn judge_answer(
+    bytes: &[u8],
+    len: usize,
+    parsed: &httparse::Response<'_, '_>,
+    to_head: bool,
+    trace: &TraceId,
+) -> Result<Answer, Broken> {
+    let facts = Facts::of(parsed.headers)?;
+    let status = parsed.code.unwrap_or_default();
+    let newer = parsed.version == Some(1);
+    // RFC 9112, 6.3.
+    let body = if to_head || matches!(status, 100..=199 | 204 | 304) {
+        Body::NONE
+    } else if facts.chunked {
+        Body::CHUNKED
+    } else {
+        facts.length.map_or(Body::UntilClose, Body::Length)
+    };
+    let informational = (100..200).contains(&status) && status != 101;
+    let raw = &bytes[..len];
+    let forward = if informational { raw.to_vec() } else { traced(raw, parsed.headers, trace) };
+    let keep_alive = facts.keeps_alive(newer) && body != Body::UntilClose;
+    Ok(Answer { len, status, forward, body, keep_alive })
+}
+
+/// What the headers say about the message's framing and the connection.
+#[derive(Default)]
+struct Facts<'a> {
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    trace: Option<&'a [u8]>,
+}
+
+impl<'a> Facts<'a> {
+    fn of(headers: &[Header<'a>]) -> Result<Self, Broken> {
+        let mut facts = Self::default();
+        let mut length: Option<&[u8]> = None;
+        for header in headers {
+            let value = header.value.trim_ascii();
+            match header.name.len() {
+                14 if header.name.eq_ignore_ascii_case("content-length") => match length {
+                    // Go takes a repeated, equal length; so does the engine behind us, with the same meaning.
+                    Some(first) if first != value => {
+                        return Err(Broken::Malformed("several Content-Length headers"));
+                    }
+                    _ => length = Some(value),
+                },
+                17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
+                    if facts.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                        return Err(Broken::Malformed("unsupported Transfer-Encoding"));
+                    }
+                    facts.chunked = true;
+                }
+                10 if header.name.eq_ignore_ascii_case("connection") => {
+                    for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                        facts.close |= token.eq_ignore_ascii_case(b"close");
+                        facts.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                10 if header.name.eq_ignore_ascii_case(trace::HEADER) => {
+                    // Two of them are as good as none: neither side could tell which one counts.
+                    facts.trace = if facts.trace.is_none() { Some(value) } else { Some(b"") };
+                }
+                _ => {}
+            }
+        }
+        if facts.chunked && length.is_some() {
+            return Err(Broken::Malformed("both Content-Length and Transfer-Encoding"));
+        }
+        facts.length = length.map(decimal).transpose()?;
+        Ok(facts)
+    }
+
+    fn keeps_alive(&self, newer: bool) -> bool {
+        !self.close && (newer || self.keep_alive)
+    }
+}
+
+fn decimal(value: &[u8]) -> Result<u64, Broken> {
+    let digits =
+        std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    // Go keeps lengths in 63 bits.
+    let number = digits.and_then(|text| text.parse::<u64>().ok()).filter(|n| i64::try_from(*n).is_ok());
+    number.ok_or(Broken::Malformed("bad Content-Length"))
+}
+
+/// Copies a head without its trace headers, and with ours as the last.
+fn traced(raw: &[u8], headers: &[Header<'_>], trace: &TraceId) -> Vec<u8> {
+    let mut out = Vec::with_capacity(raw.len() + trace::HEADER.len() + trace.as_str().len() + 4);
+    let offset = |name: &str| name.as_ptr() as usize - raw.as_ptr() as usize;
+    let end = raw.len() - if raw.ends_with(b"\r\n") { 2 } else { 1 };
+    let mut copied = 0;
+    for (index, header) in headers.iter().enumerate() {
+        if header.name.eq_ignore_ascii_case(trace::HEADER) {
+            out.extend_from_slice(&raw[copied..offset(header.name)]);
+            copied = headers.get(index + 1).map_or(end, |next| offset(next.name));
+        }
+    }
+    out.extend_from_slice(&raw[copied..end]);
+    out.extend_from_slice(trace::HEADER.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(trace.as_str().as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+    out
+}
+
+/// Parses with room for the usual number of headers, and for as many as 1 MiB can hold if that is too few.
+fn with_headers<'b, T>(
+    mut parse: impl FnMut(&mut [Header<'b>]) -> Result<Result<T, Broken>, httparse::Error>,
+) -> Result<T, Broken> {
+    let mut outcome = parse(&mut [EMPTY_HEADER; USUAL]);
+    let mut room = USUAL;
+    while matches!(outcome, Err(httparse::Error::TooManyHeaders)) && room <= MAX_HEAD / 4 {
+        room *= 16;
+        outcome = parse(&mut vec![EMPTY_HEADER; room]);
+    }
+    outcome.map_err(|error| Broken::Malformed(reason(error)))?
+}
+
+fn reason(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::HeaderName => "invalid header name",
+        httparse::Error::HeaderValue => "invalid header value",
+        httparse::Error::NewLine => "invalid new line",
+        httparse::Error::Status => "invalid status",
+        httparse::Error::Token => "invalid token",
+        httparse::Error::TooManyHeaders => "too many headers",
+        httparse::Error::Version => "unsupported HTTP version",
+    }
+}
+
+#[cfg(test)]
+#[path = "head_tests.rs"]
+mod tests;
