@@ -1,1 +1,32 @@
-//! To be written.
+//! Byte streams between the host and a guest. The host dials a [`Port`](dhow_model::Port) of the guest through a
+//! [`Dialer`], which works the same over `AF_VSOCK`, over a multiplexed serial port ([`Mux`]) and through another
+//! process's [`hub`]; the guest takes what arrives from [`guest::Incoming`].
+//!
+//! ```text
+//!  host                                            guest
+//!  Dialer::vsock ───────────────── AF_VSOCK ─────▶ Incoming::vsock
+//!  Dialer (Mux)  ──── one virtio-serial port ────▶ Incoming::serial
+//!  Dialer::hub ─▶ hub::serve ─▶ either of the two
+//! ```
+//!
+//! Every stream begins with a [request](header::Request) and its [answer](header::Answer), so a dial that the other
+//! side refuses ends in the reason. Errors are told apart by [`Error`].
+#![deny(unsafe_code)]
+
+mod dial;
+mod error;
+pub mod guest;
+pub mod header;
+pub mod hub;
+mod mux;
+mod stream;
+mod sys;
+mod token;
+mod vsock;
+
+pub use dial::Dialer;
+pub use error::{Ended, Error, Result};
+pub use mux::{MAX_STREAMS, Mux};
+pub use stream::Stream;
+pub use token::{BadToken, Token};
+pub use vsock::{Facts, NoVsock, assess, vsock_usable};
