@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Runs as the first process of its own mount, network and process namespaces; `unshare` starts it.
 #   $1 the Debian tree   $2 directory for the socket   $3 data root   $4 cgroup parent
 # When it is killed the kernel ends everything in its namespaces; nothing of it was ever visible outside.

@@ -15,6 +15,7 @@ pub mod images;
 pub mod place;
 pub mod run;
 pub mod samples;
+pub mod scene;
 pub mod tools;
 pub mod wait;
 
@@ -25,4 +26,5 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use images::Image;
 pub use run::{Outcome, Run};
+pub use scene::Scene;
 pub use tools::Tools;

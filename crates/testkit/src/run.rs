@@ -80,6 +80,20 @@ impl Run {
         self
     }
 
+    /// The command line as a person would type it.
+    pub fn line(&self) -> String {
+        line(&self.command)
+    }
+
+    /// Starts it and leaves it to the caller, without input and with its output dropped.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`] when it cannot start.
+    pub fn start(mut self) -> Result<Child> {
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        spawn(&mut self.command)
+    }
+
     /// Runs it to its end, whatever its exit status.
     ///
     /// # Errors
