@@ -1,0 +1,154 @@
+//! The order of a boot. Everything that can go on beside something else does: a second saved here is saved at every start.
+//!
+//! ```text
+//!  kernel ─▶ modules ─▶ config ─▶ channel ─▶ root ─▶ data ─┬▶ containerd ─▶ dockerd ─▶ ready
+//!                                              │           └▶ settings, clock, network
+//!                                              ├▶ late modules
+//!                                              └▶ read-ahead of the engine's programs
+//! ```
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::guest::{Engine, Guest};
+use crate::reaper::Reaper;
+use crate::services::Service;
+use crate::steps::{Steps, begin};
+use crate::{
+    Error, Result, clock, config, console, data, disk, engine, last_words, modules, mounts, network, root,
+    serve, settings,
+};
+
+/// Made by the boot assets: modules that the way to the root needs, in the initial RAM disk.
+const EARLY_MODULES: &str = "/modules/load";
+/// Modules that the engine wants, in the root.
+const LATE_MODULES: &str = "/usr/lib/modules/load-order";
+/// Under software emulation a loaded host may need most of it.
+const ENGINE_LIMIT: Duration = Duration::from_secs(120);
+
+/// Boots, and serves for ever. Returns only when it is not process 1.
+#[must_use]
+pub fn run() -> ExitCode {
+    if !rustix::process::getpid().is_init() {
+        eprintln!(
+            "dhow-agent {} is process 1 of a guest and does nothing elsewhere",
+            env!("CARGO_PKG_VERSION")
+        );
+        return ExitCode::FAILURE;
+    }
+    let steps = Arc::new(Steps::default());
+    match boot(&steps) {
+        Ok(never) => match never {},
+        Err(error) => {
+            console::line(format!("dhow: the boot failed: {error}"));
+            last_words::stay_or_power_off()
+        }
+    }
+}
+
+fn boot(steps: &Arc<Steps>) -> Result<Infallible> {
+    mounts::first()?;
+    console::open();
+    last_words::catch_panics(steps);
+    console::line(format!("dhow: agent {} is process 1", env!("CARGO_PKG_VERSION")));
+    let reaper = Reaper::start()?;
+    steps.run("modules", || Ok(((), modules::load_list(Path::new(EARLY_MODULES))?)))?;
+    let config = steps.run("config", || {
+        let config = config::read(Path::new(config::PATH))?;
+        let detail = format!("machine {}", config.machine);
+        Ok((config, detail))
+    })?;
+    let runtime = runtime()?;
+    let guest = Guest::new(config, Arc::clone(steps), reaper);
+    steps.run("channel", || {
+        let _inside = runtime.enter();
+        let (incoming, detail) = serve::open(&guest.config)?;
+        runtime.spawn(serve::serve(Arc::clone(&guest), incoming));
+        last_words::host_can_ask();
+        Ok(((), detail))
+    })?;
+    steps.run("root", || {
+        let disk = disk::find(disk::ROOT)?;
+        root::switch(&disk)?;
+        mounts::rest()?;
+        Ok(((), format!("{}, {} MiB", disk.device.display(), disk.bytes >> 20)))
+    })?;
+    let late = beside("modules", steps, || modules::load_list(Path::new(LATE_MODULES)))?;
+    serve::read_ahead(&engine::PROGRAMS);
+    start(&guest, &runtime)?;
+    // A panic in there is a failed step already.
+    if let Ok(Err(error)) = late.join() {
+        return Err(error);
+    }
+    wait_for_engine(&guest, &runtime)?;
+    last_words::stay()
+}
+
+/// Everything up to the running services.
+fn start(guest: &Arc<Guest>, runtime: &Runtime) -> Result<()> {
+    let (steps, config) = (&guest.steps, &guest.config);
+    steps.run("settings", || Ok(((), settings::apply()?)))?;
+    steps.run("clock", || Ok(((), clock::from_rtc())))?;
+    steps.run("network", || Ok(((), network::up(config)?)))?;
+    steps.run("data", || {
+        let disk = disk::find(disk::DATA)?;
+        let detail = data::attach(&disk, config.disk, &guest.reaper)?;
+        guest.data.get_or_init(|| disk.device);
+        Ok(((), detail))
+    })?;
+    engine::configure(config.network.mtu)?;
+    guest.engine.get_or_init(|| {
+        let _inside = runtime.enter();
+        let start = |definition| Service::start(definition, guest.reaper.clone());
+        Engine { containerd: start(engine::containerd()), dockerd: start(engine::dockerd()) }
+    });
+    Ok(())
+}
+
+/// Reports each service when it answers, and then that the guest is ready.
+fn wait_for_engine(guest: &Arc<Guest>, runtime: &Runtime) -> Result<()> {
+    let Some(engine) = guest.engine.get() else { return Ok(()) };
+    for (name, service) in [("containerd", &engine.containerd), ("dockerd", &engine.dockerd)] {
+        let begun = begin(name);
+        match runtime.block_on(service.ready(ENGINE_LIMIT)) {
+            Ok(()) => guest.steps.end(begun, format!("process {}", service.status().pid)),
+            Err(error) => {
+                guest.steps.fail(begun, &error);
+                return Err(error);
+            }
+        }
+    }
+    guest.steps.ready(begin("ready"));
+    Ok(())
+}
+
+/// Runs a step in a thread of its own.
+fn beside(
+    name: &'static str,
+    steps: &Arc<Steps>,
+    work: impl FnOnce() -> Result<String> + Send + 'static,
+) -> Result<thread::JoinHandle<Result<()>>> {
+    let steps = Arc::clone(steps);
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || steps.run(name, || Ok(((), work()?))))
+        .map_err(Error::kernel("start a thread"))
+}
+
+/// Two workers: one that stands still because of a panic leaves one that tells the host.
+fn runtime() -> Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .thread_name("agent")
+        .thread_stack_size(512 << 10)
+        .enable_all()
+        .build()
+        .map_err(Error::kernel("start the runtime"))
+}

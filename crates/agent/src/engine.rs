@@ -1,0 +1,142 @@
+//! How containerd and dockerd are run: their configuration, which is made at every boot, and their command lines.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::services::{Definition, Probe};
+use crate::{Error, Result, docker, settings};
+
+const CONTAINERD_CONFIG: &str = "/run/dhow/containerd.toml";
+const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+const DOCKERD_CONFIG: &str = "/run/dhow/dockerd.json";
+/// The programs that the first containers need, read ahead while there is nothing else to do.
+pub const PROGRAMS: [&str; 5] = [
+    "/usr/bin/containerd",
+    "/usr/sbin/dockerd",
+    "/usr/sbin/xtables-nft-multi",
+    "/usr/sbin/runc",
+    "/usr/bin/containerd-shim-runc-v2",
+];
+
+/// containerd's plugins that dockerd's use of it never reaches.
+const UNUSED_PLUGINS: [&str; 13] = [
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.internal.v1.opt",
+    "io.containerd.internal.v1.restart",
+    "io.containerd.internal.v1.tracing",
+    "io.containerd.nri.v1.nri",
+    "io.containerd.snapshotter.v1.aufs",
+    "io.containerd.snapshotter.v1.blockfile",
+    "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.native",
+    "io.containerd.snapshotter.v1.zfs",
+    "io.containerd.tracing.processor.v1.otlp",
+    "io.containerd.grpc.v1.sandbox-controllers",
+];
+
+/// What of dockerd's configuration changes while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A dockerd that dies or is restarted leaves its containers running.
+    Serving,
+    /// The machine stops: a dockerd that is told to end stops its containers first, within these seconds.
+    Stopping(u64),
+}
+
+/// Writes both configurations.
+pub fn configure(mtu: u32) -> Result<()> {
+    settings::write(Path::new(CONTAINERD_CONFIG), &containerd_config())?;
+    write_dockerd(mtu, Mode::Serving)
+}
+
+/// Writes dockerd's configuration; it reads it again on `SIGHUP`.
+pub fn write_dockerd(mtu: u32, mode: Mode) -> Result<()> {
+    let text = serde_json::to_string_pretty(&dockerd_config(mtu, mode))
+        .map_err(|error| Error::file("write", DOCKERD_CONFIG)(std::io::Error::other(error)))?;
+    settings::write(Path::new(DOCKERD_CONFIG), &text)
+}
+
+/// containerd, which holds the containers.
+#[must_use]
+pub fn containerd() -> Definition {
+    Definition {
+        name: "containerd",
+        program: "/usr/bin/containerd",
+        arguments: vec!["--config", CONTAINERD_CONFIG],
+        environment: ENVIRONMENT.to_vec(),
+        probe: Probe::Listens(CONTAINERD_SOCKET),
+    }
+}
+
+/// dockerd, which holds the API. It is started beside containerd and finds it by its socket.
+#[must_use]
+pub fn dockerd() -> Definition {
+    Definition {
+        name: "dockerd",
+        program: "/usr/sbin/dockerd",
+        arguments: vec!["--config-file", DOCKERD_CONFIG],
+        environment: ENVIRONMENT.to_vec(),
+        probe: Probe::Docker,
+    }
+}
+
+const ENVIRONMENT: [(&str, &str); 2] =
+    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/root")];
+
+fn containerd_config() -> String {
+    let plugins: Vec<String> = UNUSED_PLUGINS.iter().map(|name| format!("{name:?}")).collect();
+    format!(
+        "version = 2\nroot = \"/var/lib/containerd\"\nstate = \"/run/containerd\"\noom_score = -999\n\
+         disabled_plugins = [{}]\n[grpc]\naddress = {CONTAINERD_SOCKET:?}\n[debug]\nlevel = \"warn\"\n",
+        plugins.join(", ")
+    )
+}
+
+fn dockerd_config(mtu: u32, mode: Mode) -> serde_json::Value {
+    let (live_restore, shutdown_timeout) = match mode {
+        Mode::Serving => (true, 15),
+        Mode::Stopping(seconds) => (false, seconds),
+    };
+    json!({
+        "hosts": [format!("unix://{}", docker::SOCKET)],
+        "containerd": CONTAINERD_SOCKET,
+        "data-root": "/var/lib/docker",
+        "exec-root": "/run/docker",
+        "pidfile": "/run/docker.pid",
+        "storage-driver": "overlay2",
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "log-driver": "json-file",
+        "log-opts": { "max-size": "20m", "max-file": "3" },
+        "log-level": "warn",
+        "default-ulimits": { "nofile": { "Name": "nofile", "Soft": 1_048_576, "Hard": 1_048_576 } },
+        "live-restore": live_restore,
+        "shutdown-timeout": shutdown_timeout,
+        "userland-proxy": false,
+        "ip6tables": false,
+        "mtu": mtu,
+        "init-path": "/usr/bin/docker-init",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_stops_takes_its_containers_along_and_one_that_serves_does_not() {
+        let serving = dockerd_config(1500, Mode::Serving);
+        let stopping = dockerd_config(1500, Mode::Stopping(7));
+        assert_eq!(serving["live-restore"], true);
+        assert_eq!(stopping["live-restore"], false);
+        assert_eq!(stopping["shutdown-timeout"], 7);
+    }
+
+    /// Spec 16.5: no engine of ours listens on a network address.
+    #[test]
+    fn the_engine_listens_on_unix_sockets_only() {
+        assert_eq!(dockerd_config(1500, Mode::Serving)["hosts"], json!(["unix:///run/docker.sock"]));
+        assert!(!containerd_config().contains("tcp"));
+    }
+}

@@ -1,0 +1,54 @@
+//! Loads kernel modules, in this process: one `modprobe` process a module costs seconds under software emulation.
+
+use std::fs::File;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::list::{self, Listed};
+use crate::{Error, Result};
+
+/// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`.
+const COMPRESSED: i32 = 4;
+
+/// Modules without which the boot cannot go on; where one is built into the kernel no list names it.
+const NEEDED: [&str; 8] =
+    ["qemu_fw_cfg", "virtio_blk", "virtio_console", "virtio_pci", "erofs", "overlay", "ext4", "virtio_net"];
+
+/// Loads the modules that the list at `path` names; answers what a reader may want to know. A list that is not there
+/// names none.
+pub fn load_list(path: &Path) -> Result<String> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok("no list".to_owned()),
+        Err(error) => return Err(Error::file("read", path)(error)),
+    };
+    let base = path.parent().unwrap_or(Path::new("/"));
+    let modules =
+        list::parse(&text, base).map_err(|bad| Error::file("read", path)(std::io::Error::other(bad)))?;
+    let mut missed = Vec::new();
+    let mut loaded = 0;
+    for module in &modules {
+        match load(module) {
+            Ok(()) => loaded += 1,
+            Err(why) if NEEDED.contains(&module.name.as_str()) => {
+                return Err(Error::NeededModule { name: module.name.clone(), why: why.to_string() });
+            }
+            Err(why) => missed.push(format!("{} ({why})", module.name)),
+        }
+    }
+    Ok(if missed.is_empty() {
+        format!("{loaded} modules")
+    } else {
+        format!("{loaded} modules; not loaded: {}", missed.join(", "))
+    })
+}
+
+fn load(module: &Listed) -> std::io::Result<()> {
+    let file = File::open(&module.file)?;
+    let flags = if module.compressed { COMPRESSED } else { 0 };
+    match rustix::system::finit_module(&file, c"", flags) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,104 @@
+//! The guest's network: loopback, the one interface that the host gave it, and its name servers.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use dhow_model::{BootConfig, GuestNetwork};
+
+use crate::netlink::{self, Request};
+use crate::{Error, Result};
+
+const INTERFACES: &str = "/sys/class/net";
+/// A driver that was just loaded shows its interface at once; a slow bus takes longer.
+const APPEARS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Brings everything up; answers what a reader may want to know.
+pub fn up(config: &BootConfig) -> Result<String> {
+    rustix::system::sethostname(config.hostname.as_bytes()).map_err(Error::kernel("set the host name"))?;
+    write("/etc/hostname", &format!("{}\n", config.hostname))?;
+    write("/etc/hosts", &hosts(&config.hostname))?;
+    write("/etc/resolv.conf", &resolv_conf(&config.network))?;
+    ask("switch loopback on", &Request::link_up(index("lo")?, None))?;
+    let name = interface()?;
+    let (index, network) = (index(&name)?, &config.network);
+    ask(
+        &format!("switch {name} on with an MTU of {}", network.mtu),
+        &Request::link_up(index, Some(network.mtu)),
+    )?;
+    ask(
+        &format!("give {name} the address {}/{}", network.address, network.prefix),
+        &Request::address(index, network.address, network.prefix),
+    )?;
+    ask(
+        &format!("route through {} on {name}", network.gateway),
+        &Request::default_route(index, network.gateway),
+    )?;
+    Ok(format!(
+        "{name} {}/{}, gateway {}, MTU {}",
+        network.address, network.prefix, network.gateway, network.mtu
+    ))
+}
+
+fn ask(action: &str, request: &Request) -> Result<()> {
+    netlink::ask(request).map_err(|source| Error::Network { action: action.to_owned(), source })
+}
+
+fn write(path: &str, text: &str) -> Result<()> {
+    crate::settings::write(Path::new(path), text)
+}
+
+/// The first interface with a device behind it; loopback and what modules bring along have none.
+fn interface() -> Result<String> {
+    let began = Instant::now();
+    loop {
+        let mut names: Vec<String> = Vec::new();
+        for entry in fs::read_dir(INTERFACES).map_err(Error::file("list", INTERFACES))?.flatten() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        if let Some(name) = names.iter().find(|name| Path::new(INTERFACES).join(name).join("device").exists())
+        {
+            return Ok(name.clone());
+        }
+        if began.elapsed() >= APPEARS_WITHIN {
+            return Err(Error::NoInterface {
+                waited_ms: began.elapsed().as_millis(),
+                seen: names.join(", "),
+            });
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn index(name: &str) -> Result<u32> {
+    let path = Path::new(INTERFACES).join(name).join("ifindex");
+    let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+    text.trim().parse().map_err(|error| Error::file("read", &path)(std::io::Error::other(error)))
+}
+
+fn hosts(hostname: &str) -> String {
+    format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {hostname}\n")
+}
+
+fn resolv_conf(network: &GuestNetwork) -> String {
+    network.dns.iter().map(|server| format!("nameserver {server}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_keep_their_order() {
+        let network = GuestNetwork {
+            address: [10, 0, 2, 15].into(),
+            prefix: 24,
+            gateway: [10, 0, 2, 2].into(),
+            dns: vec!["10.0.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
+            mtu: 1500,
+        };
+        assert_eq!(resolv_conf(&network), "nameserver 10.0.2.3\nnameserver fd00::3\n");
+        assert!(hosts("dhow").ends_with("127.0.1.1 dhow\n"));
+    }
+}

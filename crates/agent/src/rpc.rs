@@ -1,0 +1,72 @@
+//! The agent's gRPC service, as `agent.proto` says it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dhow_proto::agent::agent_server::Agent;
+use dhow_proto::agent::{
+    BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest, SetClockReply,
+    SetClockRequest, ShutdownRequest, ShutdownStep,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::guest::Guest;
+use crate::{clock, console, facts, history, shutdown};
+
+/// What this agent can do beyond the protocol's first version.
+const CAPABILITIES: [&str; 2] = ["docker", "shutdown"];
+
+/// Answers the host.
+#[derive(Debug, Clone)]
+pub struct Rpc(pub Arc<Guest>);
+
+#[tonic::async_trait]
+impl Agent for Rpc {
+    type BootStream = ReceiverStream<Result<BootStep, Status>>;
+    type ShutdownStream = ReceiverStream<Result<ShutdownStep, Status>>;
+
+    async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        let hello = request.into_inner();
+        match clock::set(hello.unix_nanos) {
+            Ok(0) => {}
+            Ok(moved) => console::line(format!("dhow: the host moved the clock by {} ms", moved / 1_000_000)),
+            Err(error) => console::line(format!("dhow: {error}")),
+        }
+        let (kernel, machine) = facts::kernel();
+        Ok(Response::new(HelloReply {
+            protocol: dhow_proto::AGENT_PROTOCOL,
+            capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: facts::boot_id(),
+            kernel,
+            machine,
+        }))
+    }
+
+    async fn boot(&self, _: Request<BootRequest>) -> Result<Response<Self::BootStream>, Status> {
+        Ok(Response::new(history::follow(self.0.steps.history(), |step| step.last)))
+    }
+
+    async fn health(&self, _: Request<HealthRequest>) -> Result<Response<HealthReply>, Status> {
+        Ok(Response::new(self.0.health().await))
+    }
+
+    async fn set_clock(&self, request: Request<SetClockRequest>) -> Result<Response<SetClockReply>, Status> {
+        let moved_nanos = clock::set(request.into_inner().unix_nanos)
+            .map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(SetClockReply { moved_nanos }))
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<ShutdownRequest>,
+    ) -> Result<Response<Self::ShutdownStream>, Status> {
+        let limit = match request.into_inner().limit_ms {
+            0 => shutdown::DEFAULT_LIMIT,
+            limit => Duration::from_millis(limit.into()),
+        };
+        let steps = shutdown::begin(&self.0, limit);
+        Ok(Response::new(history::follow(steps, |step| step.name == shutdown::LAST)))
+    }
+}
