@@ -1,0 +1,312 @@
+//! What was typed. What it means is a [`Command`](crate::command::Command).
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use dhow_model::{Arch, MachineName};
+
+use crate::logs::{Amount, Source};
+
+/// A container and sandbox engine that lives in small virtual machines
+#[derive(Debug, Parser)]
+#[command(name = "dhow", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(after_long_help = "\
+Examples:
+  dhow up                   start the engine; `docker run --rm hello-world` works then
+  dhow status               what runs and what it costs
+  dhow down                 stop it
+
+Exit status:
+  0 it worked, 1 it did not, 2 usage, 3 not running (status), 130 interrupted")]
+pub struct Typed {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Verb,
+    /// Flags of every command.
+    #[command(flatten)]
+    pub everywhere: Everywhere,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Everywhere {
+    /// Answer in JSON: one document, or one a line where there are several
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub json: bool,
+    /// Dhow's directory
+    #[arg(long, global = true, env = "DHOW_HOME", value_name = "DIR", hide_env_values = true, value_hint = ValueHint::DirPath, help_heading = "Everywhere")]
+    pub home: Option<PathBuf>,
+    /// Tell more
+    #[arg(short, long, global = true, help_heading = "Everywhere")]
+    pub verbose: bool,
+    /// Print answers, warnings and errors only
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub quiet: bool,
+    /// Do not show how far long work is
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub no_progress: bool,
+    /// Give up after this time; up has 1800 seconds by default, down 180, others 10
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400), help_heading = "Everywhere")]
+    pub time_limit: Option<u32>,
+}
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Start the engine: checks, boot assets, machine, Docker context
+    #[command(after_long_help = "\
+Examples:
+  dhow up
+  dhow up --time-limit 60
+  DHOW_HOME=/srv/second dhow up          an engine of its own beside the first")]
+    Up,
+    /// Stop the engine and restore the previous Docker context
+    #[command(after_long_help = "\
+Ctrl-C twice forces it, as --force does.
+
+Examples:
+  dhow down
+  dhow down --force")]
+    Down {
+        /// Power machines off at once, without asking containers to stop
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show what runs, what it costs and what is wrong
+    #[command(after_long_help = "\
+Exit status: 0 when the engine runs, 3 when it does not.
+
+Examples:
+  dhow status
+  dhow status --timeline    and where the last start's time went
+  dhow status --json | jq .machines[0].state")]
+    Status {
+        /// Show each step of the last start with its time
+        #[arg(long)]
+        timeline: bool,
+    },
+    /// Show a log
+    #[command(after_long_help = "\
+Examples:
+  dhow logs                 what the daemon logged last
+  dhow logs dockerd -f      dockerd's lines as they come
+  dhow logs console -n all")]
+    Logs {
+        /// Whose log
+        #[arg(value_enum, default_value_t = Source::Daemon)]
+        source: Source,
+        /// Go on with new lines as they come
+        #[arg(short, long)]
+        follow: bool,
+        /// How many of the last lines, or `all`
+        #[arg(short = 'n', long = "lines", value_name = "N", default_value = "100")]
+        lines: Amount,
+    },
+    /// Look at what the engine needs and say what is missing and what to do
+    #[command(after_long_help = "\
+Exit status: 0 when the engine can run, 1 when something keeps it from running.
+
+Examples:
+  dhow doctor
+  dhow doctor --json")]
+    Doctor,
+    /// Show and change the configuration
+    #[command(after_long_help = "\
+Examples:
+  dhow config                          every key, its value and where it comes from
+  dhow config set machine.memory 8GiB
+  dhow config unset machine.memory
+  dhow config defaults > ~/.dhow/config.toml")]
+    Config {
+        /// What to do; `show` if left out
+        #[command(subcommand)]
+        verb: Option<ConfigVerb>,
+    },
+    /// Show and change the Docker context that leads to this engine
+    #[command(after_long_help = "\
+Examples:
+  dhow context              which context leads here and which is current
+  dhow context use          make it current without `dhow up`
+  dhow context remove")]
+    Context {
+        /// What to do; `show` if left out
+        #[command(subcommand)]
+        verb: Option<ContextVerb>,
+    },
+    /// Work on boot assets: the kernels and images that machines start from
+    #[command(after_long_help = "\
+Examples:
+  dhow assets list
+  dhow assets build --arch arm64
+  dhow assets verify
+  dhow assets export dhow-assets.tar   for a machine without a network")]
+    Assets {
+        /// What to do.
+        #[command(subcommand)]
+        verb: AssetsVerb,
+    },
+    /// Show the version of this command and of the daemon that runs
+    #[command(after_long_help = "Example:\n  dhow version --json")]
+    Version,
+    /// Print a script that completes `dhow` commands in a shell
+    #[command(after_long_help = "\
+Examples:
+  dhow completions bash > ~/.local/share/bash-completion/completions/dhow
+  dhow completions zsh > ~/.zfunc/_dhow
+  dhow completions fish > ~/.config/fish/completions/dhow.fish")]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Be the daemon
+    #[command(hide = true)]
+    Daemon {
+        /// Leave the caller's session and terminal
+        #[arg(long)]
+        detached: bool,
+    },
+    /// Be a machine's supervisor
+    #[command(hide = true)]
+    Supervise {
+        /// The machine
+        name: MachineName,
+    },
+    /// Run a few guest instructions on KVM
+    #[command(hide = true)]
+    ProbeKvm,
+}
+
+/// A command about the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Show every key, its value and where it comes from
+    Show,
+    /// Print one key's effective value
+    Get {
+        /// Section and key, such as machine.memory
+        key: String,
+    },
+    /// Set one key; comments in the file stay
+    Set {
+        /// Section and key, such as machine.memory
+        key: String,
+        /// Its value, such as 8GiB
+        value: String,
+    },
+    /// Remove one key from the file, so that its default holds
+    Unset {
+        /// Section and key, such as machine.memory
+        key: String,
+    },
+    /// Print where the file is
+    Path,
+    /// Check the file
+    Check,
+    /// Print a configuration file with every key, its meaning and its default
+    Defaults,
+}
+
+/// A command about the Docker context.
+#[derive(Debug, Subcommand)]
+pub enum ContextVerb {
+    /// Show this engine's context and the current one
+    Show,
+    /// Make the context, and leave the current one as it is
+    Create,
+    /// Make the context current
+    Use,
+    /// Make the previous context current again
+    Restore,
+    /// Restore the previous context and remove this engine's
+    Remove,
+}
+
+/// A command about boot assets.
+#[derive(Debug, Subcommand)]
+pub enum AssetsVerb {
+    /// List boot assets and what uses them
+    List,
+    /// Get ready boot assets ahead of the first start
+    Fetch {
+        #[command(flatten)]
+        arch: ForArch,
+        /// Where ready boot assets are, instead of where the configuration says
+        #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+        mirror: Option<String>,
+    },
+    /// Compare every byte with its digest
+    Verify {
+        /// Only those of this architecture
+        #[arg(long, value_parser = arch)]
+        arch: Option<Arch>,
+    },
+    /// Make boot assets from a distribution's packages
+    Build {
+        #[command(flatten)]
+        arch: ForArch,
+        /// The file that pins packages; written if it is missing
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        lock: Option<PathBuf>,
+        /// Where packages are, instead of where the host's configuration says
+        #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+        mirror: Option<String>,
+        /// The guest's agent, instead of the one that comes with dhow
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        agent: Option<PathBuf>,
+    },
+    /// Write boot assets to one file
+    Export {
+        /// The file to write
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        #[command(flatten)]
+        arch: ForArch,
+    },
+    /// Read boot assets from a file that `export` wrote
+    Import {
+        /// The file to read
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Remove boot assets that no machine uses
+    Clean {
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// The architecture to work for.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ForArch {
+    /// The guest's architecture, amd64 or arm64 [default: this computer's]
+    #[arg(long, value_parser = arch)]
+    pub arch: Option<Arch>,
+}
+
+fn arch(word: &str) -> Result<Arch, dhow_model::arch::UnknownArch> {
+    word.parse()
+}
+
+/// Whether a word that was typed asks for JSON, for errors in the rest of the line.
+#[must_use]
+pub fn asks_for_json(words: impl IntoIterator<Item = std::ffi::OsString>) -> bool {
+    words.into_iter().take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// Every word that names a source of logs.
+impl ValueEnum for Source {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.as_str()).help(self.about()))
+    }
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

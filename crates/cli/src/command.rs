@@ -1,0 +1,155 @@
+//! What was typed, understood: directories found, defaults in place, words turned into values.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use clap_complete::Shell;
+use dhow_home::Home;
+use dhow_model::{Arch, MachineName};
+
+use crate::args::{AssetsVerb, ConfigVerb, ContextVerb, Everywhere, ForArch, Typed, Verb};
+use crate::error::{Error, Result};
+use crate::failure::Failure;
+use crate::house::AssetsCommand;
+use crate::logs;
+use crate::output::{Output, Style, stderr_is_terminal};
+
+/// What to do.
+#[derive(Debug)]
+pub enum Task {
+    /// Print a completion script.
+    Completions(Shell),
+    /// Find out whether KVM runs instructions.
+    ProbeKvm,
+    /// Something about one engine.
+    At(Caller, Command),
+}
+
+/// Which engine a command is about, and how it speaks and waits.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Its directory.
+    pub home: Home,
+    /// How to speak.
+    pub output: Output,
+    /// How long the command may take, where the user said.
+    pub time_limit: Option<Duration>,
+}
+
+/// What to do about one engine.
+#[derive(Debug)]
+pub enum Command {
+    /// Start it.
+    Up,
+    /// Stop it.
+    Down {
+        /// At once.
+        force: bool,
+    },
+    /// Show how it is.
+    Status {
+        /// And the last start's steps.
+        timeline: bool,
+    },
+    /// Show a log.
+    Logs(logs::Request),
+    /// Look at what it needs.
+    Doctor,
+    /// Show or change its configuration.
+    Config(ConfigVerb),
+    /// Show or change its Docker context.
+    Context(ContextVerb),
+    /// Work on boot assets.
+    Assets(AssetsCommand),
+    /// Show versions.
+    Version,
+    /// Be its daemon.
+    Daemon {
+        /// Leave the caller's session.
+        detached: bool,
+    },
+    /// Be a machine's supervisor.
+    Supervise(MachineName),
+}
+
+/// How to speak, as typed.
+#[must_use]
+pub fn output(typed: &Everywhere) -> Output {
+    Output {
+        json: typed.json,
+        quiet: typed.quiet,
+        no_progress: typed.no_progress,
+        verbose: typed.verbose,
+        stdout: if typed.json { Style::PLAIN } else { Style::detect(std::io::stdout().is_terminal()) },
+        stderr: Style::detect(stderr_is_terminal()),
+    }
+}
+
+/// Understands what was typed.
+///
+/// # Errors
+/// When no directory can be found, or this computer's processor is needed and not supported.
+pub fn understand(typed: Typed) -> Result<Task> {
+    let output = output(&typed.everywhere);
+    let time_limit = typed.everywhere.time_limit.map(|s| Duration::from_secs(s.into()));
+    let command = match typed.command {
+        Verb::Completions { shell } => return Ok(Task::Completions(shell)),
+        Verb::ProbeKvm => return Ok(Task::ProbeKvm),
+        Verb::Up => Command::Up,
+        Verb::Down { force } => Command::Down { force },
+        Verb::Status { timeline } => Command::Status { timeline },
+        Verb::Logs { source, follow, lines } => {
+            Command::Logs(logs::Request { source, follow, amount: lines })
+        }
+        Verb::Doctor => Command::Doctor,
+        Verb::Config { verb } => Command::Config(verb.unwrap_or(ConfigVerb::Show)),
+        Verb::Context { verb } => Command::Context(verb.unwrap_or(ContextVerb::Show)),
+        Verb::Assets { verb } => Command::Assets(assets(verb)?),
+        Verb::Version => Command::Version,
+        Verb::Daemon { detached } => Command::Daemon { detached },
+        Verb::Supervise { name } => Command::Supervise(name),
+    };
+    let home = home(typed.everywhere.home)?;
+    Ok(Task::At(Caller { home, output, time_limit }, command))
+}
+
+fn home(typed: Option<std::path::PathBuf>) -> Result<Home> {
+    let Some(path) = typed.filter(|p| !p.as_os_str().is_empty()) else { return Ok(Home::locate()?) };
+    let path = std::path::absolute(path)
+        .map_err(|source| Error::Surroundings { what: "the working directory is not known", source })?;
+    Ok(Home::at(path)?)
+}
+
+fn assets(verb: AssetsVerb) -> Result<AssetsCommand> {
+    Ok(match verb {
+        AssetsVerb::List => AssetsCommand::List,
+        AssetsVerb::Fetch { arch, mirror } => AssetsCommand::Fetch { arch: or_ours(arch)?, mirror },
+        AssetsVerb::Verify { arch } => AssetsCommand::Verify { arch },
+        AssetsVerb::Build { arch, lock, mirror, agent } => AssetsCommand::Build {
+            arch: or_ours(arch)?,
+            lock: lock.map(absolute).transpose()?,
+            mirror,
+            agent: agent.map(absolute).transpose()?,
+        },
+        AssetsVerb::Export { file, arch } => {
+            AssetsCommand::Export { arch: or_ours(arch)?, file: absolute(file)? }
+        }
+        AssetsVerb::Import { file } => AssetsCommand::Import { file: absolute(file)? },
+        AssetsVerb::Clean { dry_run } => AssetsCommand::Clean { dry_run },
+    })
+}
+
+fn or_ours(typed: ForArch) -> Result<Arch> {
+    typed.arch.or(Arch::host()).ok_or_else(|| {
+        Error::Failed(Failure::new(
+            "arch-unsupported",
+            "Dhow has no machines for this computer's processor",
+            "say which architecture is meant: --arch amd64 or --arch arm64",
+        ))
+    })
+}
+
+fn absolute(path: std::path::PathBuf) -> Result<std::path::PathBuf> {
+    std::path::absolute(path)
+        .map_err(|source| Error::Surroundings { what: "the working directory is not known", source })
+}

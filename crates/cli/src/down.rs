@@ -1,0 +1,146 @@
+//! `dhow down`: every machine and the daemon stopped, the previous Docker context restored.
+
+use std::time::Duration;
+
+use dhow_home::Home;
+use dhow_model::MachineName;
+use dhow_proto::control::Done;
+use serde::Serialize;
+
+use crate::client::{Daemon, Deadline};
+use crate::command::Caller;
+use crate::config;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::exit;
+use crate::house::Report as _;
+use crate::launch::{self, held};
+use crate::progress::Progress;
+use crate::text;
+
+/// Longer than the daemon gives machines: it forces them before this.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// How long a daemon that has stopped everything may take to end.
+const END: Duration = Duration::from_secs(15);
+
+/// The last document of `dhow down --json`.
+#[derive(Debug, Serialize)]
+struct Answer {
+    event: &'static str,
+    /// False when nothing was running.
+    changed: bool,
+    seconds: f64,
+    /// The Docker context that became current; null if none was changed.
+    restored_context: Option<String>,
+    warnings: Vec<String>,
+}
+
+/// Stops the engine. That it is not running is a success that says so.
+///
+/// # Errors
+/// When it cannot be stopped, or the previous Docker context not restored.
+pub async fn down(caller: &Caller, force: bool) -> Result<u8> {
+    let mut progress = Progress::new(&caller.output);
+    let done = match find(caller, &mut progress).await? {
+        None => None,
+        Some(daemon) => Some(stop(caller, daemon, force, &mut progress).await?),
+    };
+    progress.finish();
+    // A configuration that cannot be read must not keep anybody from stopping.
+    let config = config::load(&caller.home).unwrap_or_default();
+    let restored_context = Context::of(&caller.home, &config)?.restore()?;
+    let mut answer = Answer {
+        event: "done",
+        changed: done.is_some(),
+        seconds: (progress.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+        restored_context,
+        warnings: done.map(|done| done.warnings).unwrap_or_default(),
+    };
+    if let Err(error) = launch::gone(&caller.home, Deadline::after(END)).await {
+        answer.warnings.push(error.to_string().replace('\n', ", "));
+    }
+    for warning in &answer.warnings {
+        caller.output.warn(warning);
+    }
+    let words = if caller.output.quiet { String::new() } else { render(&answer) };
+    caller.output.answer(&words, &answer)?;
+    Ok(exit::OK)
+}
+
+/// Machines whose supervisors run, by their locks, in the order of their names.
+///
+/// # Errors
+/// When a lock cannot be looked at.
+pub fn supervised(home: &Home) -> Result<Vec<MachineName>> {
+    let Ok(entries) = std::fs::read_dir(home.machines_dir()) else { return Ok(Vec::new()) };
+    let mut machines = Vec::new();
+    for entry in entries.flatten() {
+        let Some(name) = entry.file_name().to_str().and_then(|word| word.parse::<MachineName>().ok()) else {
+            continue;
+        };
+        if held(&home.machine(&name).supervisor_lock())? {
+            machines.push(name);
+        }
+    }
+    machines.sort();
+    Ok(machines)
+}
+
+/// The daemon to ask. Where it was killed and a machine goes on, a new one takes the machine over first (spec 6.9).
+async fn find(caller: &Caller, progress: &mut Progress) -> Result<Option<Daemon>> {
+    if let Some(daemon) = launch::running(&caller.home).await? {
+        return Ok(Some(daemon));
+    }
+    let machines: Vec<_> = supervised(&caller.home)?.iter().map(ToString::to_string).collect();
+    if machines.is_empty() {
+        return Ok(None);
+    }
+    progress.note(&format!("{} runs without a daemon; a new one takes over to stop it", machines.join(", ")));
+    progress.step("starting the daemon");
+    launch::ensure(&caller.home).await.map(Some)
+}
+
+/// Stops everything; a second Ctrl-C forces (spec 6.6), a third gives up.
+async fn stop(caller: &Caller, mut daemon: Daemon, force: bool, progress: &mut Progress) -> Result<Done> {
+    let deadline = Deadline::after(caller.time_limit.unwrap_or(LIMIT));
+    if let Some(words) = daemon.other_version() {
+        progress.note(&words);
+    }
+    let mut following = daemon.down(force, deadline).await?;
+    let mut pressed = u32::from(force);
+    loop {
+        let interrupt = tokio::select! {
+            done = following.end(progress, deadline) => return done,
+            interrupt = tokio::signal::ctrl_c() => interrupt,
+        };
+        interrupt.map_err(|source| Error::Surroundings { what: "Ctrl-C cannot be waited for", source })?;
+        pressed += 1;
+        match pressed {
+            1 => progress.note("still stopping; Ctrl-C again powers machines off at once"),
+            2 => {
+                progress.note("powering machines off");
+                following = daemon.down(true, deadline).await?;
+            }
+            _ => {
+                return Err(Error::Interrupted {
+                    step: following.step.clone(),
+                    consequence: "the engine goes on stopping without this command".to_owned(),
+                    hint: "dhow status".to_owned(),
+                });
+            }
+        }
+    }
+}
+
+fn render(answer: &Answer) -> String {
+    let mut words = if answer.changed {
+        format!("The engine is stopped ({}).\n", text::seconds(Duration::from_secs_f64(answer.seconds)))
+    } else {
+        "The engine was not running.\n".to_owned()
+    };
+    if let Some(context) = &answer.restored_context {
+        words.push_str(&format!("  context  {context} is current again\n"));
+    }
+    words
+}

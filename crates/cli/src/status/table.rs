@@ -1,0 +1,126 @@
+//! The status as a person reads it.
+
+use std::time::Duration;
+
+use super::{DaemonStatus, Machine, Status, Step};
+use crate::output::Style;
+use crate::text;
+
+/// The whole status.
+#[must_use]
+pub fn render(status: &Status, timeline: bool, style: Style) -> String {
+    let mut out = String::new();
+    row(&mut out, "engine", &headline(status, style));
+    row(&mut out, "docker", &format!("unix://{}", status.docker_socket));
+    row(&mut out, "daemon", &daemon(status.daemon.as_ref(), style));
+    for machine in &status.machines {
+        out.push('\n');
+        rows(&mut out, machine, style);
+        if timeline {
+            steps(&mut out, &machine.timeline, style);
+        }
+    }
+    out
+}
+
+fn headline(status: &Status, style: Style) -> String {
+    let home = style.dim(&format!("({})", status.home));
+    if status.running {
+        format!("{} {home}", style.good("running"))
+    } else {
+        format!("{} {home}; `dhow up` starts it", style.warning("not running"))
+    }
+}
+
+fn daemon(daemon: Option<&DaemonStatus>, style: Style) -> String {
+    match daemon {
+        None => style.dim("not running"),
+        Some(d) => format!(
+            "version {}, process {}, up {}, {}",
+            d.version,
+            d.pid,
+            text::uptime(Duration::from_secs(d.uptime_seconds)),
+            text::bytes(d.rss_bytes)
+        ),
+    }
+}
+
+fn rows(out: &mut String, m: &Machine, style: Style) {
+    let up = m.uptime_seconds.map(|s| format!(", up {}", text::uptime(Duration::from_secs(s))));
+    let state = match m.state.as_str() {
+        "running" | "idle" => style.good(&m.state),
+        "failed" => style.bad(&m.state),
+        other => style.warning(other),
+    };
+    row(out, "machine", &format!("{}: {state}{}", style.bold(&m.name), up.unwrap_or_default()));
+    if let Some(trouble) = &m.trouble {
+        row(out, "trouble", &style.bad(&trouble.replace('\n', "\n          ")));
+    }
+    row(out, "guest", &guest(m));
+    row(out, "cpus", &format!("{} ({})", m.cpus, given(&m.accelerator)));
+    row(out, "memory", &memory(m));
+    row(out, "disk", &disk(m));
+    row(out, "channel", given(&m.channel));
+    for service in &m.services {
+        let mut words = service.state.clone();
+        if service.restarts > 0 {
+            words.push_str(&format!(", restarted {}×, last end: {}", service.restarts, service.last_exit));
+        }
+        row(out, &service.name, &words);
+    }
+    if m.retries > 0 {
+        row(out, "retries", &m.retries.to_string());
+    }
+}
+
+fn guest(m: &Machine) -> String {
+    let mut words = m.arch.clone();
+    if !m.guest_kernel.is_empty() {
+        words.push_str(&format!(", Linux {}", m.guest_kernel));
+    }
+    if !m.agent_version.is_empty() {
+        words.push_str(&format!(", agent {}", m.agent_version));
+    }
+    words
+}
+
+/// What the guest sees and what it really costs: the guest's memory is given as it is used.
+fn memory(m: &Machine) -> String {
+    let mut words = text::bytes(m.memory_bytes);
+    if m.memory_available_bytes > 0 {
+        words.push_str(&format!(", {} free in the guest", text::bytes(m.memory_available_bytes)));
+    }
+    let cost = m.hypervisor_rss_bytes + m.supervisor_rss_bytes;
+    if cost > 0 {
+        words.push_str(&format!("; costs this computer {}", text::bytes(cost)));
+    }
+    words
+}
+
+fn disk(m: &Machine) -> String {
+    let mut words = text::bytes(m.disk_bytes);
+    if m.disk_free_bytes > 0 {
+        words.push_str(&format!(", {} used", text::bytes(m.disk_bytes.saturating_sub(m.disk_free_bytes))));
+    }
+    format!("{words}; takes {} here", text::bytes(m.disk_allocated_bytes))
+}
+
+fn steps(out: &mut String, timeline: &[Step], style: Style) {
+    out.push_str(&format!("\n{}\n", style.bold("   began     took  where   step")));
+    for step in timeline {
+        let detail =
+            if step.detail.is_empty() { String::new() } else { style.dim(&format!("  {}", step.detail)) };
+        out.push_str(&format!(
+            "{:>6.2} s {:>6.2} s  {:<7} {}{detail}\n",
+            step.began_seconds, step.took_seconds, step.place, step.name
+        ));
+    }
+}
+
+fn row(out: &mut String, name: &str, words: &str) {
+    out.push_str(&format!("{name:<10}{words}\n"));
+}
+
+fn given(word: &str) -> &str {
+    if word.is_empty() { "not known yet" } else { word }
+}
