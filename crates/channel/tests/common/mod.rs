@@ -119,3 +119,47 @@ pub async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
 pub fn pattern(seed: usize, length: usize) -> Vec<u8> {
     (0..length).map(|i| u8::try_from((i * 7 + seed) % 251).unwrap()).collect()
 }
+
+/// An end of a pipe that stays open while anyone holds it, as a hypervisor's port does for a new process.
+#[derive(Clone)]
+pub struct Shared(std::sync::Arc<std::sync::Mutex<tokio::io::DuplexStream>>);
+
+impl Shared {
+    pub fn new(end: tokio::io::DuplexStream) -> Self {
+        Self(std::sync::Arc::new(std::sync::Mutex::new(end)))
+    }
+}
+
+impl AsyncRead for Shared {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut *self.0.lock().unwrap()).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Shared {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut *self.0.lock().unwrap()).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
