@@ -1,6 +1,8 @@
 //! A face in front of a Unix socket, for tests.
 #![allow(dead_code, missing_docs, reason = "each test binary uses a part of it")]
 
+pub mod stage;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -95,25 +97,9 @@ impl Serving {
     /// Waits until `serve` has returned.
     pub fn join(&mut self) {
         if let (Some(serving), Some(runtime)) = (self.serving.take(), &self.runtime) {
-            runtime
-                .block_on(tokio::time::timeout(Duration::from_secs(20), serving).into_inner_result())
-                .unwrap();
-        }
-    }
-}
-
-trait Flatten {
-    async fn into_inner_result(self) -> Result<(), String>;
-}
-
-impl<F> Flatten for tokio::time::Timeout<F>
-where
-    F: Future<Output = Result<dhow_docker::Result<()>, tokio::task::JoinError>>,
-{
-    async fn into_inner_result(self) -> Result<(), String> {
-        match self.await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            other => Err(format!("the face did not end well: {other:?}")),
+            let ended =
+                runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), serving).await });
+            ended.expect("the face ends in time").unwrap().unwrap();
         }
     }
 }

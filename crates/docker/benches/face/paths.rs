@@ -1,0 +1,199 @@
+//! The ways to a socket: itself, the face, `socat`, `ssh -L`. Each forward is a process of its own.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dhow_docker::{ByteStream, Face, LogHooks, Unavailable, Upstream};
+use dhow_testkit::{Run, run, wait};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+pub struct Way {
+    pub name: &'static str,
+    pub socket: PathBuf,
+    child: Option<Child>,
+}
+
+/// All ways to one socket that this machine can offer, the direct one first.
+pub struct Paths {
+    ways: Vec<Way>,
+    _dir: TempDir,
+}
+
+impl Paths {
+    pub fn to(upstream: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("bench").tempdir().unwrap();
+        let mut paths =
+            Self { ways: vec![Way { name: "direct", socket: upstream.to_owned(), child: None }], _dir: dir };
+        let own = std::env::current_exe().unwrap();
+        let listen = paths.place("face");
+        let mut face = Command::new(own);
+        face.arg("serve").arg(&listen).arg(upstream);
+        paths.add("face", listen, Ok(face));
+        let listen = paths.place("socat");
+        let socat = installed("socat").map(|program| {
+            let mut socat = Command::new(program);
+            socat
+                .args(["-b", "262144"])
+                .arg(format!("UNIX-LISTEN:{},fork,backlog=128", listen.display()))
+                .arg(format!("UNIX-CONNECT:{}", upstream.display()));
+            socat
+        });
+        paths.add("socat", listen, socat);
+        let listen = paths.place("ssh");
+        let forward = ssh(paths._dir.path(), &listen, upstream);
+        paths.add("ssh -L", listen, forward);
+        paths
+    }
+
+    pub fn all(&self) -> &[Way] {
+        &self.ways
+    }
+
+    /// What the face's process has used.
+    pub fn report(&self) {
+        let pid =
+            self.ways.iter().find(|way| way.name == "face").and_then(|way| way.child.as_ref()).unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
+        println!("the face's peak memory: {}", peak.trim_start_matches("VmHWM:").trim());
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self._dir.path().join(name)
+    }
+
+    fn add(&mut self, name: &'static str, socket: PathBuf, command: Result<Command, String>) {
+        let mut command = match command {
+            Ok(command) => command,
+            Err(why) => return println!("{name}: skipped: {why}"),
+        };
+        let mut child = run::spawn(command.stdin(Stdio::null()).stderr(Stdio::null())).unwrap();
+        match wait::until(name, Duration::from_secs(10), || UnixStream::connect(&socket).ok()) {
+            Ok(_) => self.ways.push(Way { name, socket, child: Some(child) }),
+            Err(error) => {
+                run::kill(&mut child);
+                println!("{name}: skipped: {error}");
+            }
+        }
+    }
+}
+
+impl Drop for Paths {
+    fn drop(&mut self) {
+        for child in self.ways.iter_mut().filter_map(|way| way.child.as_mut()) {
+            run::kill(child);
+        }
+    }
+}
+
+fn installed(program: &str) -> Result<PathBuf, String> {
+    let places =
+        ["/usr/local/bin", "/usr/bin", "/usr/sbin", "/bin"].map(|place| Path::new(place).join(program));
+    places.into_iter().find(|path| path.exists()).ok_or_else(|| format!("{program} is not installed"))
+}
+
+/// `ssh -L` to a server of our own that it starts as its proxy command: no port, no configuration of the user's.
+fn ssh(dir: &Path, listen: &Path, upstream: &Path) -> Result<Command, String> {
+    let (ssh, sshd, keygen) = (installed("ssh")?, installed("sshd")?, installed("ssh-keygen")?);
+    let key = dir.join("key");
+    Run::new(keygen)
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(&key)
+        .ok()
+        .map_err(|error| error.to_string())?;
+    std::fs::copy(key.with_extension("pub"), dir.join("authorized")).unwrap();
+    let settings = format!(
+        "HostKey {0}/key\nAuthorizedKeysFile {0}/authorized\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nPidFile none\n",
+        dir.display()
+    );
+    let mut file = std::fs::File::create(dir.join("sshd_config")).unwrap();
+    file.write_all(settings.as_bytes()).unwrap();
+    // sshd insists on a directory below /run that only a boot would make.
+    let server = format!(
+        "unshare --mount sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/sshd && exec {} -i -f {}/sshd_config'",
+        sshd.display(),
+        dir.display()
+    );
+    let mut command = Command::new(ssh);
+    command
+        .args(["-F", "none", "-N", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-i"])
+        .arg(&key);
+    command.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "ExitOnForwardFailure=yes", "-o"]);
+    command.arg(format!("ProxyCommand={server}"));
+    command.arg("-L").arg(format!("{}:{}", listen.display(), upstream.display())).arg("root@bench");
+    Ok(command)
+}
+
+/// The face's process.
+pub fn serve(listen: &Path, upstream: &Path) {
+    struct Socket(PathBuf);
+
+    #[async_trait::async_trait]
+    impl Upstream for Socket {
+        async fn dial(&self) -> Result<Box<dyn ByteStream>, Unavailable> {
+            let stream = tokio::net::UnixStream::connect(&self.0).await;
+            let stream =
+                stream.map_err(|error| Unavailable { what: error.to_string(), run: "dhow up".into() })?;
+            Ok(Box::new(stream))
+        }
+    }
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = tokio::net::UnixListener::bind(listen).unwrap();
+        let face = Face::new(Arc::new(Socket(upstream.to_owned())), Arc::new(LogHooks));
+        face.serve(listener, CancellationToken::new()).await.unwrap();
+    });
+}
+
+/// An engine that reads any body and drops it, and pours out 256 MB for a GET.
+pub struct End {
+    socket: PathBuf,
+    _dir: TempDir,
+}
+
+impl End {
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+pub fn end_of_pipe() -> End {
+    let dir = tempfile::Builder::new().prefix("bench").tempdir().unwrap();
+    let socket = dir.path().join("end");
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || drop(swallow_or_pour(stream)));
+        }
+    });
+    End { socket, _dir: dir }
+}
+
+fn swallow_or_pour(mut stream: UnixStream) -> std::io::Result<()> {
+    let mut piece = vec![0; 256 * 1024];
+    let first = stream.read(&mut piece)?;
+    if piece.starts_with(b"GET") {
+        let bytes = super::MEGABYTES << 20;
+        write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {bytes}\r\n\r\n")?;
+        for _ in 0..bytes / piece.len() {
+            stream.write_all(&piece)?;
+        }
+        return Ok(());
+    }
+    let mut last = piece[first.saturating_sub(7)..first].to_vec();
+    while first > 0 && !last.ends_with(b"\r\n0\r\n\r\n") {
+        let n = stream.read(&mut piece)?;
+        if n == 0 {
+            return Ok(());
+        }
+        last.extend_from_slice(&piece[n.saturating_sub(7)..n]);
+        last.drain(..last.len().saturating_sub(7));
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+}
