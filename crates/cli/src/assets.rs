@@ -97,6 +97,14 @@ mod tests {
                 hint: "dhow assets build".to_owned(),
             }],
         };
-        insta::assert_snapshot!(render(&done, false, Style::PLAIN), @"");
+        insta::assert_snapshot!(render(&done, false, Style::PLAIN), @r#"
+        ARCH   NAME    VERSION  SIZE     SHA-256       STATE
+        amd64  kernel  6.12.48  31 MiB   0123456789ab  ready
+        amd64  root    6.12.48  140 MiB  0123456789ab  damaged
+        bad: /assets/6f1c/root: block 7 differs
+          expected aa, found ab
+          try: dhow assets build
+        1 of 2 files is damaged.
+        "#);
     }
 }

@@ -130,6 +130,13 @@ mod tests {
             ),
             Check::bad("space", "0.2 GiB are free", "free at least 2 GiB"),
         ];
-        insta::assert_snapshot!(render(&checks, Style::PLAIN), @"");
+        insta::assert_snapshot!(render(&checks, Style::PLAIN), @r#"
+        good     qemu   version 10.0.2, /usr/bin/qemu-system-x86_64
+        warning  kvm    /dev/kvm is there, but a guest does not run on it
+                        internal error 1
+                        try: nothing; the engine emulates
+        bad      space  0.2 GiB are free
+                        try: free at least 2 GiB
+        "#);
     }
 }

@@ -1,6 +1,6 @@
 //! `dhow status`: what runs, what it costs and what is wrong. Never starts a daemon.
 
-mod table;
+pub mod table;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -17,7 +17,7 @@ use crate::house::Report as _;
 use crate::launch;
 use crate::output::Style;
 use crate::progress::Progress;
-use crate::status::{Step, steps};
+use crate::status::{Step, steps, table};
 use crate::text;
 
 /// A first start may build boot assets.
@@ -76,7 +76,10 @@ pub async fn up(caller: &Caller) -> Result<u8> {
     for warning in &answer.warnings {
         caller.output.warn(warning);
     }
-    let words = if caller.output.quiet { String::new() } else { render(&answer, caller.output.stdout) };
+    let mut words = if caller.output.quiet { String::new() } else { render(&answer, caller.output.stdout) };
+    if caller.output.verbose {
+        table::steps(&mut words, &answer.timeline, caller.output.stdout);
+    }
     caller.output.answer(&words, &answer)?;
     Ok(exit::OK)
 }

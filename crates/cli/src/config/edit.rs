@@ -16,20 +16,20 @@ pub fn set(text: &str, path: &Path, key: &str, value: &str) -> Result<String> {
     let mut document = document(text, path)?;
     let typed: Option<Value> = value.parse().ok();
     let quoted = Value::from(value);
-    let mut first_error = None;
+    let mut errors = Vec::new();
     for candidate in typed.into_iter().chain([quoted]) {
         put(&mut document, section, name, candidate);
         match Config::parse(&document.to_string()) {
             Ok(_) => return Ok(document.to_string()),
-            Err(error) => {
-                first_error.get_or_insert_with(|| error.to_string());
-            }
+            Err(error) => errors.push(error.to_string()),
         }
     }
     // If what is wrong was there before, the file is to blame and not the value.
     parse(text, path)?;
-    let why = first_error.unwrap_or_default();
-    Err(Error::BadValue { key: key.to_owned(), value: value.to_owned(), why: reason(&why) })
+    // That a number is no text says less than why the text is no size.
+    let telling = errors.iter().find(|e| !e.contains("invalid type")).or(errors.first());
+    let why = telling.map(|e| reason(e)).unwrap_or_default();
+    Err(Error::BadValue { key: key.to_owned(), value: value.to_owned(), why })
 }
 
 /// The text without `key`, so that its default holds again. A section that becomes empty goes.

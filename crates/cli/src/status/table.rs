@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use dhow_model::MachineName;
+
 use super::{DaemonStatus, Machine, Status, Step};
 use crate::output::Style;
 use crate::text;
+
+/// How wide the names are.
+const WIDTH: usize = 12;
 
 /// The whole status.
 #[must_use]
@@ -25,10 +30,12 @@ pub fn render(status: &Status, timeline: bool, style: Style) -> String {
 
 fn headline(status: &Status, style: Style) -> String {
     let home = style.dim(&format!("({})", status.home));
-    if status.running {
-        format!("{} {home}", style.good("running"))
-    } else {
-        format!("{} {home}; `dhow up` starts it", style.warning("not running"))
+    let native = status.machines.iter().find(|m| m.name == MachineName::native().as_str());
+    match native.map(|m| m.state.as_str()) {
+        Some("running" | "idle") => format!("{} {home}", style.good("running")),
+        Some(state @ ("starting" | "stopping" | "suspending")) => format!("{} {home}", style.warning(state)),
+        Some("failed") => format!("{} {home}; `dhow up` starts it again", style.bad("failed")),
+        _ => format!("{} {home}; `dhow up` starts it", style.warning("not running")),
     }
 }
 
@@ -54,7 +61,7 @@ fn rows(out: &mut String, m: &Machine, style: Style) {
     };
     row(out, "machine", &format!("{}: {state}{}", style.bold(&m.name), up.unwrap_or_default()));
     if let Some(trouble) = &m.trouble {
-        row(out, "trouble", &style.bad(&trouble.replace('\n', "\n          ")));
+        row(out, "trouble", &style.bad(&trouble.replace('\n', &format!("\n{:WIDTH$}", ""))));
     }
     row(out, "guest", &guest(m));
     row(out, "cpus", &format!("{} ({})", m.cpus, given(&m.accelerator)));
@@ -105,7 +112,8 @@ fn disk(m: &Machine) -> String {
     format!("{words}; takes {} here", text::bytes(m.disk_allocated_bytes))
 }
 
-fn steps(out: &mut String, timeline: &[Step], style: Style) {
+/// The steps of a start, below a heading.
+pub fn steps(out: &mut String, timeline: &[Step], style: Style) {
     out.push_str(&format!("\n{}\n", style.bold("   began     took  where   step")));
     for step in timeline {
         let detail =
@@ -118,7 +126,7 @@ fn steps(out: &mut String, timeline: &[Step], style: Style) {
 }
 
 fn row(out: &mut String, name: &str, words: &str) {
-    out.push_str(&format!("{name:<10}{words}\n"));
+    out.push_str(&format!("{name:<WIDTH$}{words}\n"));
 }
 
 fn given(word: &str) -> &str {
