@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{Docker, Error, Result, Tools, debian, place, run, wait};
 
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 14] = [
     "base-files",
     "base-passwd",
     "docker.io",
@@ -21,6 +21,7 @@ const PACKAGES: [&str; 13] = [
     "iptables",
     "iproute2",
     "mount",
+    "procps",
     "coreutils",
     "dash",
     "ca-certificates",
