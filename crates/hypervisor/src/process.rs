@@ -106,7 +106,7 @@ fn own(launch: Launch, started: oneshot::Sender<io::Result<Process>>) {
     let Launch { name, mut command, output, inherit, remove } = launch;
     let sockets = Removed(remove);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/");
-    crate::sys::prepare_child(&mut command, inherit.iter().map(|fd| fd.as_raw_fd()).collect());
+    crate::sys::child::prepare(&mut command, inherit.iter().map(|fd| fd.as_raw_fd()).collect());
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {

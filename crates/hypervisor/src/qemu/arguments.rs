@@ -26,7 +26,7 @@ pub struct Listeners {
 
 /// QEMU's own seccomp filter: no system call that gives more rights, starts a program or changes scheduling (spec 9.4).
 /// Only Linux has it.
-const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+pub(super) const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// The arguments for this hardware. The version is there for what changes between versions that Dhow supports.
 #[must_use]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use dhow_model::{Accelerator, Arch};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::arguments::SANDBOX;
 use super::{Qemu, QemuVersion};
 use crate::board::board;
 use crate::{Error, Result};
@@ -87,6 +88,30 @@ fn is_executable(path: &Path) -> bool {
 /// What the program prints on its standard output when it is run with these arguments. It is killed when it goes on for too
 /// long or prints too much.
 pub(crate) fn ask(program: &Path, arguments: &[&str]) -> Result<String> {
+    ask_until(program, arguments, |_| false)
+}
+
+/// Whether QEMU comes as far as its greeting with the sandbox that Dhow starts it with.
+pub(crate) fn greets_in_its_sandbox(qemu: &Path) -> Result<bool> {
+    let arguments = [
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-machine",
+        "none",
+        "-sandbox",
+        SANDBOX,
+        "-chardev",
+        "stdio,id=qmp,signal=off",
+        "-mon",
+        "chardev=qmp,mode=control",
+    ];
+    let greeting = ask_until(qemu, &arguments, |printed| printed.contains(&b'\n'))?;
+    Ok(greeting.contains("QMP"))
+}
+
+fn ask_until(program: &Path, arguments: &[&str], enough: impl Fn(&[u8]) -> bool) -> Result<String> {
     let failed = |source| Error::Spawn { path: program.to_owned(), source };
     let mut child = Command::new(program)
         .args(arguments)
@@ -96,7 +121,7 @@ pub(crate) fn ask(program: &Path, arguments: &[&str]) -> Result<String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed)?;
-    let printed = child.stdout.take().map(|mut stdout| read_for(&mut stdout, ANSWER_LIMIT));
+    let printed = child.stdout.take().map(|mut stdout| read_for(&mut stdout, ANSWER_LIMIT, enough));
     // What it printed is all that counts, so that a program that closes its output and stays cannot hold us up.
     let ended = child.kill().and_then(|()| child.wait());
     let printed = printed.unwrap_or_else(|| Ok(Vec::new())).and_then(|bytes| ended.map(|_| bytes));
@@ -106,11 +131,12 @@ pub(crate) fn ask(program: &Path, arguments: &[&str]) -> Result<String> {
 fn read_for(
     from: &mut (impl std::io::Read + std::os::fd::AsFd),
     limit: Duration,
+    enough: impl Fn(&[u8]) -> bool,
 ) -> std::io::Result<Vec<u8>> {
     let end = Instant::now() + limit;
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
-    while bytes.len() < LONGEST_ANSWER {
+    while bytes.len() < LONGEST_ANSWER && !enough(&bytes) {
         let left = end.saturating_duration_since(Instant::now());
         let wait = Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),

@@ -21,6 +21,7 @@ use crate::qmp::Qmp;
 use crate::{ChannelDevice, Error, Hardware, Hypervisor, Output, Result, Running, output};
 
 pub use arguments::{Listeners, arguments};
+pub(crate) use find::{ask, greets_in_its_sandbox};
 pub use version::QemuVersion;
 
 /// How long QEMU may take from its start to its greeting. It needs 0.1 s on an idle machine.

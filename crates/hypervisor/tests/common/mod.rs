@@ -1,5 +1,6 @@
 //! Guests that fit in a few bytes, and hardware around them.
 #![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, reason = "only tests and their helper use it")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,4 @@
-//! Everything that needs `unsafe`: what a child does between fork and exec.
-#![allow(unsafe_code)]
+//! What a child does between fork and exec.
 
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -11,7 +10,7 @@ use std::process::Command;
 ///
 /// The descriptors must stay open in this process until the command has been spawned. They are close-on-exec here; only
 /// the child, after its fork, takes that off, so that no other child of this process can get them.
-pub(crate) fn prepare_child(command: &mut Command, keep: Vec<RawFd>) {
+pub(crate) fn prepare(command: &mut Command, keep: Vec<RawFd>) {
     let parent = rustix::process::getpid();
     command.process_group(0);
     // SAFETY: the closure runs in the forked child of a process with threads, so it may only do what is
