@@ -1,1 +1,12 @@
-//! To be written.
+//! The daemon: one per directory. It takes its lock, finds what an earlier daemon left, opens its sockets, serves the
+//! Docker API and the control API, and on the way out closes them in the other order. It holds no machine's life.
+#![forbid(unsafe_code)]
+
+mod control;
+mod error;
+mod run;
+mod status;
+mod upstream;
+
+pub use error::{Error, Result};
+pub use run::run;

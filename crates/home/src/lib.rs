@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod atomic;
+mod last_end;
 pub mod launch;
 pub mod lock;
 mod paths;
@@ -11,4 +12,5 @@ pub mod process;
 pub mod rotating;
 pub mod socket;
 
+pub use last_end::LastEnd;
 pub use paths::{Error, Home, MachineDir, Result};

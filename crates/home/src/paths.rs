@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use dhow_model::MachineName;
+use dhow_model::{Config, Failure, MachineName};
 use sha2::{Digest as _, Sha256};
 
 use crate::lock::LockError;
@@ -142,6 +142,23 @@ impl Home {
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.root.join("config.toml")
+    }
+
+    /// What the configuration file says now; every default where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read or is wrong, in words that name it.
+    pub fn read_config(&self) -> Result<Config, Failure> {
+        let path = self.config_file();
+        let wrong = |why: String| {
+            let message = format!("{}: {why}", path.display());
+            Failure::new("config", message, "list the keys with `dhow config defaults`, and correct the file")
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Config::parse(&text).map_err(|e| wrong(e.to_string())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
+            Err(e) => Err(wrong(e.to_string())),
+        }
     }
 
     /// Sockets and locks: nothing in it outlives the processes that made it.

@@ -1,4 +1,4 @@
-//! What a process costs the host.
+//! What processes and files cost the host.
 
 /// Resident memory of process `pid` in bytes, from `/proc/PID/statm` (proc(5)); 0 where it is gone or the host has no such
 /// file.
@@ -7,6 +7,13 @@ pub fn resident_bytes(pid: u32) -> u64 {
     let Ok(statm) = std::fs::read_to_string(format!("/proc/{pid}/statm")) else { return 0 };
     let pages: u64 = statm.split_whitespace().nth(1).and_then(|w| w.parse().ok()).unwrap_or(0);
     pages * rustix::param::page_size() as u64
+}
+
+/// Bytes that a file takes on its disk, which for a sparse one are fewer than its size; 0 when there is none.
+#[must_use]
+pub fn allocated_bytes(path: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    path.metadata().map_or(0, |m| m.blocks() * 512)
 }
 
 #[cfg(test)]

@@ -1,0 +1,151 @@
+//! The control API: what `dhow` asks of the daemon.
+
+use std::pin::Pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dhow_engine::{Engine, Progress as Working, Reporter};
+use dhow_home::{Home, process};
+use dhow_model::Failure;
+use dhow_proto::control::control_server::Control;
+use dhow_proto::control::progress::What;
+use dhow_proto::control::{
+    self, Done, DownRequest, EventsRequest, Progress, StatusReply, StatusRequest, UpRequest, VersionReply,
+    VersionRequest,
+};
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
+use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::status;
+
+/// The service.
+pub struct Service {
+    home: Home,
+    engine: Engine,
+    started: SystemTime,
+    /// Ends the daemon.
+    end: CancellationToken,
+}
+
+type Sender = mpsc::Sender<Result<Progress, Status>>;
+
+impl Service {
+    /// The service of this engine. `end` is cancelled when the daemon is no longer needed.
+    pub fn new(home: Home, engine: Engine, end: CancellationToken) -> Self {
+        Self { home, engine, started: SystemTime::now(), end }
+    }
+}
+
+#[tonic::async_trait]
+impl Control for Service {
+    type UpStream = ReceiverStream<Result<Progress, Status>>;
+    type DownStream = ReceiverStream<Result<Progress, Status>>;
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<control::Event, Status>> + Send>>;
+
+    async fn version(&self, _: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
+        Ok(Response::new(VersionReply {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: dhow_proto::HOST_PROTOCOL,
+            pid: std::process::id(),
+        }))
+    }
+
+    async fn up(&self, _: Request<UpRequest>) -> Result<Response<Self::UpStream>, Status> {
+        let (sender, stream) = mpsc::channel(64);
+        let (home, engine) = (self.home.clone(), self.engine.clone());
+        // The machine goes on starting when the caller goes away.
+        tokio::spawn(async move {
+            let last = match up(&home, &engine, &sender).await {
+                Ok(done) => What::Done(done),
+                Err(failure) => failed(failure),
+            };
+            tell(&sender, last).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn down(&self, request: Request<DownRequest>) -> Result<Response<Self::DownStream>, Status> {
+        let force = request.into_inner().force;
+        let (sender, stream) = mpsc::channel(64);
+        let (home, engine, end) = (self.home.clone(), self.engine.clone(), self.end.clone());
+        tokio::spawn(async move {
+            let config = home.read_config().unwrap_or_default();
+            tell(&sender, What::Step("stopping native".to_owned())).await;
+            let limit = Duration::from_secs(config.limits.stop.into());
+            let last = match engine.down(force, limit).await {
+                Ok(reply) => What::Done(Done { changed: true, warnings: reply.errors, timeline: Vec::new() }),
+                Err(error) => failed(error.failure()),
+            };
+            let stopped = matches!(last, What::Done(_));
+            tell(&sender, last).await;
+            if stopped {
+                end.cancel();
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        let (name, snapshot) = self.engine.snapshot().await;
+        let since_1970 = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Response::new(StatusReply {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            home: self.home.root().display().to_string(),
+            docker_socket: self.home.docker_socket().display().to_string(),
+            machines: vec![status::machine(&self.home, &name, snapshot)],
+            rss_bytes: process::resident_bytes(std::process::id()),
+            started_unix_nanos: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
+        }))
+    }
+
+    async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        let events: broadcast::Receiver<_> = self.engine.events();
+        let stream = BroadcastStream::new(events).map(|event| match event {
+            Ok(event) => Ok(status::event(&event)),
+            Err(lagged) => Err(Status::data_loss(lagged.to_string())),
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+async fn up(home: &Home, engine: &Engine, sender: &Sender) -> Result<Done, Failure> {
+    let config = home.read_config()?;
+    let (progress, mut told) = mpsc::unbounded_channel();
+    let reporter = Reporter::to(progress);
+    let work = async {
+        let done = engine.up(&config, &reporter).await;
+        drop(reporter);
+        done
+    };
+    let forward = async {
+        while let Some(working) = told.recv().await {
+            let what = match working {
+                Working::Step(text) => What::Step(text),
+                Working::Detail(text) => What::Detail(text),
+                Working::Note(text) => What::Note(text),
+            };
+            tell(sender, what).await;
+        }
+    };
+    let (done, ()) = tokio::join!(work, forward);
+    let done = done.map_err(|e| e.failure())?;
+    Ok(Done {
+        timeline: done.timeline.into_iter().map(status::timed).collect(),
+        changed: done.changed,
+        warnings: Vec::new(),
+    })
+}
+
+fn failed(failure: Failure) -> What {
+    let Failure { code, message, hint } = failure;
+    What::Failed(control::Failure { code, message, hint })
+}
+
+async fn tell(sender: &Sender, what: What) {
+    if sender.send(Ok(Progress { what: Some(what) })).await.is_err() {
+        tracing::debug!("the caller went away");
+    }
+}

@@ -1,0 +1,111 @@
+//! The daemon's life: what it opens, in which order, and how it closes it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dhow_docker::{Face, LogHooks};
+use dhow_engine::Engine;
+use dhow_home::lock::FileLock;
+use dhow_home::{Home, socket};
+use dhow_proto::control::control_server::ControlServer;
+use dhow_proto::{DESCRIPTORS, MESSAGE_LIMIT};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::control::Service;
+use crate::upstream::Guest;
+use crate::{Error, Result};
+
+/// For requests that are under way when the daemon ends.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves until it is told to end, by `dhow down` or a signal. `serving` is called once both sockets accept.
+///
+/// # Errors
+/// When it cannot serve. Machines are left as they are in any case.
+pub async fn run(home: &Home, executable: PathBuf, serving: impl FnOnce()) -> Result<()> {
+    home.create()?;
+    let lock_path = home.daemon_lock();
+    let _lock = FileLock::try_exclusive(&lock_path)
+        .map_err(|source| Error::Serve { path: lock_path, source })?
+        .ok_or_else(|| Error::AlreadyRunning(home.root().to_owned()))?;
+    let end = CancellationToken::new();
+    let engine = Engine::open(home, executable)?;
+    let listen = |path: PathBuf| socket::listen(&path).map_err(|source| Error::Serve { path, source });
+    let docker = listen(home.docker_socket())?;
+    let control = listen(home.control_socket())?;
+
+    let face = Face::new(Arc::new(Guest(engine.clone())), Arc::new(LogHooks));
+    let face = tokio::spawn(face.serve(docker, end.clone()));
+    let service = Service::new(home.clone(), engine, end.clone());
+    let control = tokio::spawn(serve(service, control, end.clone()));
+    serving();
+    tracing::info!(home = %home.root().display(), pid = std::process::id(), "the daemon serves");
+
+    tokio::select! {
+        () = end.cancelled() => {}
+        () = signalled() => tracing::info!("told to end by a signal; machines go on"),
+    }
+    // New requests find no socket rather than one that is not served.
+    for path in [home.docker_socket(), home.control_socket()] {
+        socket::remove(&path).map_err(|source| Error::Serve { path, source })?;
+    }
+    end.cancel();
+    for (name, task) in [("docker", tokio::spawn(joined(face))), ("control", tokio::spawn(joined(control)))] {
+        match tokio::time::timeout(GRACE, task).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(error))) => tracing::warn!(name, error, "a socket's service ended with an error"),
+            Ok(Err(error)) => tracing::warn!(name, %error, "a socket's service ended with an error"),
+            Err(_) => tracing::warn!(name, "requests were under way for too long and are cut off"),
+        }
+    }
+    tracing::info!("the daemon has ended");
+    Ok(())
+}
+
+async fn serve(
+    service: Service,
+    listener: tokio::net::UnixListener,
+    end: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let service = ControlServer::new(service)
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT);
+    let router = tonic::transport::Server::builder().add_service(service);
+    let reflection =
+        tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS).build_v1();
+    let router = match reflection {
+        Ok(reflection) => router.add_service(reflection),
+        Err(error) => {
+            tracing::warn!(%error, "the API is served without reflection");
+            router
+        }
+    };
+    router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), end.cancelled_owned()).await
+}
+
+/// The error of a task, in words.
+async fn joined<E: std::fmt::Display>(task: tokio::task::JoinHandle<Result<(), E>>) -> Option<String> {
+    match task.await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut term), Ok(mut int)) => {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        }
+        _ => {
+            tracing::warn!("signals cannot be handled; end the daemon with `dhow down`");
+            std::future::pending().await
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the command line asks of the rest of the executable.
+
+use std::process::ExitCode;
+
+use dhow_cli::{AssetsCommand, AssetsDone, Check, House, Report, Verdict};
+use dhow_home::{Home, launch};
+use dhow_cli::Failure;
+use dhow_model::{Config, MachineName};
+
+use crate::{assets, background};
+
+/// Threads of the daemon and of a supervisor: they move bytes and wait.
+const THREADS: usize = 2;
+
+/// All of Dhow.
+pub struct Whole;
+
+impl House for Whole {
+    fn daemon(&self, home: &Home) -> ExitCode {
+        background::run(home, &home.daemon_log(), THREADS, |_, serving| async {
+            let executable = executable()?;
+            dhow_daemon::run(home, executable, serving).await.map_err(|e| e.failure())
+        })
+    }
+
+    fn supervise(&self, home: &Home, machine: &MachineName) -> ExitCode {
+        launch::detach();
+        background::run(home, &home.machine(machine).supervisor_log(), THREADS, |config, serving| async move {
+            dhow_supervisor::run(home, machine, &config, serving).await.map_err(|e| e.failure())
+        })
+    }
+
+    fn probe_kvm(&self) -> ExitCode {
+        dhow_hypervisor::probe::run_probe_child()
+    }
+
+    fn assets(
+        &self,
+        home: &Home,
+        config: &Config,
+        command: &AssetsCommand,
+        report: &mut dyn Report,
+    ) -> Result<AssetsDone, Failure> {
+        assets::run(home, config, command, report)
+    }
+
+    fn doctor(&self, home: &Home, config: &Config) -> Vec<Check> {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return vec![Check::bad("threads", format!("no threads can be started: {error}"), "")],
+        };
+        let checks = runtime.block_on(dhow_engine::doctor::checks(home, config));
+        checks.into_iter().map(check).collect()
+    }
+}
+
+fn check(check: dhow_hypervisor::doctor::Check) -> Check {
+    use dhow_hypervisor::doctor::Verdict as Found;
+    let verdict = match check.verdict {
+        Found::Ok => Verdict::Good,
+        Found::Warn => Verdict::Warning,
+        Found::Fail => Verdict::Bad,
+    };
+    Check { name: check.name, verdict, found: check.found, hint: check.advice.unwrap_or_default() }
+}
+
+fn executable() -> Result<std::path::PathBuf, dhow_model::Failure> {
+    std::env::current_exe()
+        .map_err(|e| dhow_model::Failure::new("executable", format!("cannot find our own executable: {e}"), ""))
+}

@@ -1,0 +1,13 @@
+//! The one executable. What it was started as, its command line says: the CLI, the daemon (`dhow daemon`) or a machine's
+//! supervisor (`dhow supervise NAME`). This crate puts the parts together; nothing imports it.
+#![forbid(unsafe_code)]
+
+mod assets;
+mod background;
+mod house;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dhow_cli::main(&house::Whole)
+}

@@ -1,0 +1,79 @@
+//! What `dhow doctor` looks at before there is an engine: the directory, room, hypervisor, channel and boot assets
+//! (spec 9.3).
+
+use dhow_assets::Store;
+use dhow_channel::vsock_usable;
+use dhow_home::Home;
+use dhow_hypervisor::doctor::{Check, Verdict};
+use dhow_model::{Arch, Config};
+
+use crate::plan;
+
+/// Runs every probe.
+pub async fn checks(home: &Home, config: &Config) -> Vec<Check> {
+    let mut checks = vec![directory(home)];
+    checks.extend(dhow_hypervisor::doctor::checks().await);
+    checks.push(channel());
+    if let Some(arch) = Arch::host() {
+        checks.push(assets(home, arch));
+        checks.push(agent(arch));
+    }
+    checks.push(Check {
+        name: "configuration".to_owned(),
+        verdict: Verdict::Ok,
+        found: format!("{} memory, {} disk", config.machine.memory, config.machine.disk),
+        advice: None,
+    });
+    checks
+}
+
+fn directory(home: &Home) -> Check {
+    let found = match home.create().map_err(crate::Error::from).and_then(|()| plan::room(home.root())) {
+        Ok(()) => Ok(format!("{} can be written", home.root().display())),
+        Err(error) => Err(error.failure()),
+    };
+    check("directory", found)
+}
+
+fn channel() -> Check {
+    let found = match vsock_usable() {
+        Ok(()) => "vsock".to_owned(),
+        Err(reason) => format!("a virtio-serial port, since vsock is not usable: {reason}"),
+    };
+    check("channel", Ok(found))
+}
+
+fn assets(home: &Home, arch: Arch) -> Check {
+    let looked = Store::open(home.asset_store()).and_then(|store| {
+        let bundle = store.current(arch)?;
+        bundle.map(|bundle| store.check_quick(&bundle).map(|()| bundle.id)).transpose()
+    });
+    match looked {
+        Ok(Some(id)) => check("boot assets", Ok(format!("{arch}: {id}"))),
+        Ok(None) => Check {
+            name: "boot assets".to_owned(),
+            verdict: Verdict::Warn,
+            found: format!("none for {arch}; the first `dhow up` builds them"),
+            advice: Some("dhow assets build".to_owned()),
+        },
+        Err(source) => check("boot assets", Err(crate::Error::Assets { arch, source }.failure())),
+    }
+}
+
+fn agent(arch: Arch) -> Check {
+    let path = plan::agent_file(arch);
+    let found = if path.is_file() {
+        Ok(path.display().to_string())
+    } else {
+        Err(crate::Error::NoAgent { arch, looked: path }.failure())
+    };
+    check("agent", found)
+}
+
+fn check(name: &str, found: Result<String, dhow_model::Failure>) -> Check {
+    let name = name.to_owned();
+    match found {
+        Ok(found) => Check { name, verdict: Verdict::Ok, found, advice: None },
+        Err(failure) => Check { name, verdict: Verdict::Fail, found: failure.message, advice: Some(failure.hint) },
+    }
+}

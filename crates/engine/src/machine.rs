@@ -1,0 +1,488 @@
+//! One machine, owned by one task: it alone moves the state, drives the supervisor, and decides when to try again.
+//!
+//! Others see it through two watched values: a [`Snapshot`] for people, and [`Ready`] for whoever wants to dial the guest.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use dhow_channel::Dialer;
+use dhow_home::{Home, MachineDir, atomic};
+use dhow_model::drift::Drift;
+use dhow_model::lifecycle::Event as Move;
+use dhow_model::{Failure, Lifecycle, MachineName, MachineSpec, State};
+use dhow_proto::supervisor::{MachineStatus, Phase, StopReply};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::decide::{self, Action};
+use crate::progress::Reporter;
+use crate::retry::Retries;
+use crate::supervisor::{self, Supervisor, Told};
+use crate::timeline::{Timed, Timeline};
+use crate::{Error, Result};
+
+/// A transition of a machine's state.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// When.
+    pub at: SystemTime,
+    /// Which machine.
+    pub machine: MachineName,
+    /// Before.
+    pub from: State,
+    /// After.
+    pub to: State,
+    /// Why, in a person's words; may be empty.
+    pub reason: String,
+}
+
+/// What is known of a machine now.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Its state; absent for a machine that was never made.
+    pub state: Option<State>,
+    /// Why it failed, or what in it does not answer; empty when nothing is wrong.
+    pub trouble: String,
+    /// What it was made from.
+    pub spec: Option<MachineSpec>,
+    /// What its supervisor last told.
+    pub status: MachineStatus,
+    /// Failures since it last ran well.
+    pub retries: u32,
+    /// The steps of its last start.
+    pub timeline: Vec<Timed>,
+}
+
+/// Whether the guest can be dialled.
+#[derive(Debug, Clone)]
+pub enum Ready {
+    /// Through this.
+    Yes(Dialer),
+    /// It is on its way: wait for the next value.
+    Coming,
+    /// It is off, and nothing will change that by itself.
+    No(Failure),
+}
+
+/// A request to the machine's task.
+pub(crate) enum Command {
+    Up { spec: Box<MachineSpec>, timeline: Timeline, report: Reporter, reply: oneshot::Sender<Result<bool>> },
+    Down { force: bool, limit: Duration, reply: oneshot::Sender<Result<StopReply>> },
+}
+
+/// The machine's task.
+pub(crate) struct Machine {
+    home: Home,
+    name: MachineName,
+    dir: MachineDir,
+    executable: PathBuf,
+    lifecycle: Lifecycle,
+    spec: Option<MachineSpec>,
+    supervisor: Option<Supervised>,
+    retries: Retries,
+    retry_at: Option<Instant>,
+    ready_since: Option<Instant>,
+    timeline: Timeline,
+    waiting: Vec<oneshot::Sender<Result<bool>>>,
+    snapshot: watch::Sender<Snapshot>,
+    ready: watch::Sender<Ready>,
+    events: broadcast::Sender<Event>,
+}
+
+/// A supervisor that runs, and the tasks that belong to it.
+struct Supervised {
+    supervisor: Supervisor,
+    told: mpsc::Receiver<Told>,
+    watch: JoinHandle<()>,
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+enum Next {
+    Command(Option<Command>),
+    Told(Told),
+    Retry,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        home: &Home,
+        name: MachineName,
+        executable: PathBuf,
+        snapshot: watch::Sender<Snapshot>,
+        ready: watch::Sender<Ready>,
+        events: broadcast::Sender<Event>,
+    ) -> Self {
+        let dir = home.machine(&name);
+        Self {
+            home: home.clone(),
+            name,
+            dir,
+            executable,
+            lifecycle: Lifecycle::absent(),
+            spec: None,
+            supervisor: None,
+            retries: Retries::default(),
+            retry_at: None,
+            ready_since: None,
+            timeline: Timeline::new(Instant::now()),
+            waiting: Vec::new(),
+            snapshot,
+            ready,
+            events,
+        }
+    }
+
+    /// Finds what an earlier daemon left (spec 6.9): a supervisor that runs is attached to, and a machine that was wanted and
+    /// has none is started again.
+    ///
+    /// # Errors
+    /// When the machine's files cannot be read.
+    pub(crate) fn recover(&mut self) -> Result<()> {
+        let path = self.dir.spec();
+        match std::fs::read(&path) {
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(spec) => {
+                    self.spec = Some(spec);
+                    self.lifecycle = Lifecycle::found();
+                }
+                Err(error) => tracing::warn!(%error, path = %path.display(), "the description is damaged; it is made anew"),
+            },
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::File { path, source }),
+        }
+        if self.spec.is_some() && supervisor::is_running(&self.dir)? {
+            self.attach(supervisor::connect(&self.home, &self.name));
+            self.go(Move::Start, "a running supervisor was found");
+        } else if self.spec.is_some() && self.dir.wanted().exists() {
+            tracing::warn!(machine = %self.name, "the machine ended while no daemon ran; starting it again");
+            self.retry_at = Some(Instant::now());
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Owns the machine until every sender of commands is gone. The supervisor goes on.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let retry = self.retry_at;
+            let next = tokio::select! {
+                command = commands.recv() => Next::Command(command),
+                told = told(self.supervisor.as_mut()) => Next::Told(told),
+                () = until(retry) => Next::Retry,
+            };
+            match next {
+                Next::Command(None) => return,
+                Next::Command(Some(Command::Up { spec, timeline, report, reply })) => {
+                    self.up(*spec, timeline, &report, reply).await;
+                }
+                Next::Command(Some(Command::Down { force, limit, reply })) => {
+                    let done = self.down(force, limit, "asked to stop").await;
+                    if reply.send(done).is_err() {
+                        tracing::debug!("whoever asked to stop did not wait for the answer");
+                    }
+                }
+                Next::Told(Told::Status(status)) => self.status(*status),
+                Next::Told(Told::Gone { pid }) => self.gone(pid),
+                Next::Retry => {
+                    self.retry_at = None;
+                    self.timeline = Timeline::new(Instant::now());
+                    if let Err(error) = self.start().await {
+                        self.failed(error.failure(), Duration::ZERO);
+                    }
+                }
+            }
+            self.publish();
+        }
+    }
+
+    async fn up(
+        &mut self,
+        spec: MachineSpec,
+        timeline: Timeline,
+        report: &Reporter,
+        reply: oneshot::Sender<Result<bool>>,
+    ) {
+        self.retries.reset();
+        self.retry_at = None;
+        match self.bring_up(spec, timeline, report).await {
+            Ok(Some(changed)) => answer(reply, Ok(changed)),
+            Ok(None) => self.waiting.push(reply),
+            Err(error) => {
+                if let Error::Failed(_) | Error::Launch { .. } = &error {
+                    tracing::error!(%error, "the machine could not be started");
+                }
+                answer(reply, Err(error));
+            }
+        }
+    }
+
+    /// `Some` when the machine is up already; `None` when it is on its way.
+    async fn bring_up(&mut self, spec: MachineSpec, timeline: Timeline, report: &Reporter) -> Result<Option<bool>> {
+        match decide::up(self.lifecycle.state(), self.spec.as_ref(), &spec)? {
+            Action::Nothing => return Ok(Some(false)),
+            Action::Wait => {
+                report.step(format!("waiting for {}, which is starting", self.name));
+                return Ok(None);
+            }
+            // Stopping is a part of one command of ours, so another command never sees it.
+            Action::WaitForEnd => {
+                return Err(Error::State { machine: self.name.clone(), state: self.lifecycle.state() });
+            }
+            Action::Restart(drift) => {
+                tell(report, &drift);
+                report.step(format!("stopping {} to make it anew around its disk", self.name));
+                self.down(false, Duration::from_secs(45), "its configuration changed").await?;
+            }
+            Action::Start(drift) => tell(report, &drift),
+        }
+        self.make(spec)?;
+        self.timeline = timeline;
+        report.step(format!("starting {}", self.name));
+        self.want(true)?;
+        let started = self.start().await;
+        if let Err(error) = started {
+            let failure = error.failure();
+            self.fail(&failure);
+            return Err(failure.into());
+        }
+        Ok(None)
+    }
+
+    /// Writes down what the machine is made from.
+    fn make(&mut self, spec: MachineSpec) -> Result<()> {
+        if self.spec.as_ref() == Some(&spec) {
+            return Ok(());
+        }
+        self.dir.create()?;
+        let path = self.dir.spec();
+        let file = |source| Error::File { path: path.clone(), source };
+        let text = serde_json::to_vec_pretty(&spec).map_err(|e| file(e.into()))?;
+        atomic::write(&path, &text, 0o600).map_err(file)?;
+        let first = self.lifecycle.state() == State::Absent;
+        self.spec = Some(spec);
+        self.go(if first { Move::Create } else { Move::Remake }, "");
+        Ok(())
+    }
+
+    /// Launches the supervisor of a machine that is off.
+    async fn start(&mut self) -> Result<()> {
+        self.go(Move::Start, "");
+        self.publish();
+        let began = Instant::now();
+        self.timeline.launched();
+        let (supervisor, mut child) = supervisor::start(&self.home, &self.name, &self.executable).await?;
+        self.timeline.step("supervisor", began, "");
+        // Ends with the supervisor, which it reaps.
+        tokio::spawn(async move {
+            match child.wait().await {
+                Ok(status) => tracing::debug!(%status, "the supervisor has ended"),
+                Err(error) => tracing::warn!(%error, "the supervisor could not be reaped"),
+            }
+        });
+        self.attach(supervisor);
+        Ok(())
+    }
+
+    fn attach(&mut self, supervisor: Supervisor) {
+        let (sender, told) = mpsc::channel(16);
+        let watch = tokio::spawn(supervisor.clone().watch(sender));
+        self.supervisor = Some(Supervised { supervisor, told, watch });
+    }
+
+    async fn down(&mut self, force: bool, limit: Duration, reason: &str) -> Result<StopReply> {
+        self.want(false)?;
+        self.retry_at = None;
+        let Some(supervised) = self.supervisor.take() else {
+            self.publish();
+            return Ok(StopReply::default());
+        };
+        self.go(Move::Stop, reason);
+        self.publish();
+        let stopped = supervised.supervisor.stop(force, limit).await;
+        match &stopped {
+            Ok(_) => self.go(Move::Ended, ""),
+            Err(error) => {
+                self.go(Move::Fail, &error.to_string());
+                self.supervisor = Some(supervised);
+            }
+        }
+        let failure = Failure::new("stopped", format!("machine {} was stopped", self.name), "run `dhow up`");
+        self.answer_all(&failure);
+        self.ready_since = None;
+        self.snapshot.send_modify(|s| s.status = MachineStatus::default());
+        stopped
+    }
+
+    /// Takes what the supervisor told.
+    fn status(&mut self, status: MachineStatus) {
+        let state = self.lifecycle.state();
+        self.timeline.take(&status);
+        match status.phase() {
+            Phase::Ready if state == State::Starting => {
+                self.go(Move::Ready, "");
+                self.ready_since = Some(Instant::now());
+                for reply in self.waiting.drain(..) {
+                    answer(reply, Ok(true));
+                }
+            }
+            // It ran before this daemon found it, and is not well now.
+            Phase::Degraded if state == State::Starting => {
+                self.go(Move::Ready, "");
+                self.ready_since = Some(Instant::now());
+            }
+            _ => {}
+        }
+        self.snapshot.send_modify(|s| {
+            s.trouble.clone_from(&status.trouble);
+            s.status = status;
+        });
+    }
+
+    /// The supervisor is gone, and its machine with it.
+    fn gone(&mut self, pid: u32) {
+        self.supervisor = None;
+        let ran = self.ready_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        match supervisor::last_words(&self.dir, pid) {
+            Some(failure) => self.failed(failure, ran),
+            None => {
+                // Somebody stopped the supervisor itself, by a signal.
+                self.go(Move::Stop, "its supervisor was told to stop");
+                self.go(Move::Ended, "");
+                if let Err(error) = self.want(false) {
+                    tracing::warn!(%error, "cannot note that the machine was stopped");
+                }
+                self.answer_all(&Failure::new("stopped", format!("machine {} was stopped", self.name), "run `dhow up`"));
+            }
+        }
+        self.snapshot.send_modify(|s| s.status = MachineStatus::default());
+    }
+
+    /// A machine that failed although it was wanted is tried again, unless somebody waits to be told.
+    fn failed(&mut self, failure: Failure, ran: Duration) {
+        let somebody_waits = !self.waiting.is_empty();
+        self.fail(&failure);
+        if somebody_waits || !self.dir.wanted().exists() {
+            return;
+        }
+        match self.retries.failed(ran) {
+            Some(wait) => {
+                tracing::warn!(machine = %self.name, seconds = wait.as_secs(), reason = %failure, "the machine failed and is started again");
+                self.retry_at = Some(Instant::now() + wait);
+            }
+            None => tracing::error!(machine = %self.name, reason = %failure, "the machine failed too often and stays off"),
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure) {
+        if self.lifecycle.state() != State::Failed {
+            self.go(Move::Fail, &failure.message);
+        }
+        self.snapshot.send_modify(|s| s.trouble.clone_from(&failure.message));
+        self.answer_all(failure);
+    }
+
+    fn answer_all(&mut self, failure: &Failure) {
+        for reply in self.waiting.drain(..) {
+            answer(reply, Err(failure.clone().into()));
+        }
+    }
+
+    /// Notes whether the user wants the machine up, for a next daemon.
+    fn want(&self, wanted: bool) -> Result<()> {
+        let path = self.dir.wanted();
+        let done = match (wanted, path.exists()) {
+            (true, false) => atomic::write(&path, b"", 0o600),
+            (false, true) => atomic::remove(&path),
+            _ => Ok(()),
+        };
+        done.map_err(|source| Error::File { path, source })
+    }
+
+    fn go(&mut self, event: Move, reason: &str) {
+        match self.lifecycle.apply(event) {
+            Ok(transition) => {
+                tracing::info!(machine = %self.name, from = %transition.from, to = %transition.to, reason, "the machine's state");
+                let event = Event {
+                    at: SystemTime::now(),
+                    machine: self.name.clone(),
+                    from: transition.from,
+                    to: transition.to,
+                    reason: reason.to_owned(),
+                };
+                if self.events.send(event).is_err() {
+                    tracing::trace!("nobody listens to events");
+                }
+            }
+            Err(illegal) => tracing::error!(machine = %self.name, %illegal, "a rule of the lifecycle was broken"),
+        }
+    }
+
+    fn publish(&mut self) {
+        let state = self.lifecycle.state();
+        self.snapshot.send_modify(|s| {
+            s.state = Some(state);
+            s.spec.clone_from(&self.spec);
+            s.retries = self.retries.count();
+            s.timeline = self.timeline.steps();
+            if state != State::Running && state != State::Failed {
+                s.trouble.clear();
+            }
+        });
+        let ready = self.readiness();
+        self.ready.send_if_modified(|now| {
+            let same = matches!((&*now, &ready), (Ready::Yes(_), Ready::Yes(_)) | (Ready::Coming, Ready::Coming));
+            *now = ready;
+            !same
+        });
+    }
+
+    fn readiness(&self) -> Ready {
+        match self.lifecycle.state() {
+            State::Running | State::Idle => {
+                // A vsock could be dialled from here too, but its token is the supervisor's alone: its hub dials.
+                Ready::Yes(Dialer::hub(self.dir.channel_socket()))
+            }
+            State::Starting => Ready::Coming,
+            State::Failed if self.retry_at.is_some() => Ready::Coming,
+            State::Failed => {
+                let trouble = self.snapshot.borrow().trouble.clone();
+                Ready::No(Failure::new("engine-failed", format!("the engine has failed: {trouble}"), "dhow up"))
+            }
+            state => Ready::No(Failure::new("engine-off", format!("the engine is {state}"), "dhow up")),
+        }
+    }
+}
+
+fn tell(report: &Reporter, drift: &[Drift]) {
+    for drift in drift {
+        report.note(format!("changed: {drift}"));
+    }
+}
+
+fn answer(reply: oneshot::Sender<Result<bool>>, result: Result<bool>) {
+    if reply.send(result).is_err() {
+        tracing::debug!("whoever asked did not wait for the answer");
+    }
+}
+
+async fn told(supervised: Option<&mut Supervised>) -> Told {
+    match supervised {
+        Some(supervised) => match supervised.told.recv().await {
+            Some(told) => told,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,158 @@
+//! What the native machine should be made of: the configuration, the boot assets and the host's probes, put together.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use dhow_assets::{BuildOptions, Bundle, Store};
+use dhow_channel::vsock_usable;
+use dhow_home::Home;
+use dhow_hypervisor::probe;
+use dhow_model::config::Wish;
+use dhow_model::{Accelerator, Arch, ChannelKind, Config, MachineName, MachineSpec, Size};
+
+use crate::progress::Reporter;
+use crate::timeline::Timeline;
+use crate::{Error, Result};
+
+/// Free space below which nothing is started: logs, the description and the data disk's first blocks must fit.
+const ROOM: Size = Size::mib(512);
+
+/// Computes the description, building boot assets where there are none.
+///
+/// # Errors
+/// When this host cannot run it, or boot assets cannot be had.
+pub async fn native(home: &Home, config: &Config, timeline: &mut Timeline, report: &Reporter) -> Result<MachineSpec> {
+    let arch = Arch::host().ok_or(Error::Host)?;
+    room(home.root())?;
+
+    let began = Instant::now();
+    report.step("choosing how to run the guest");
+    let choice = probe::accelerator(arch, wish(config.machine.accelerator)).await?;
+    dhow_hypervisor::Qemu::find(arch)?;
+    timeline.step("probe", began, choice.reason.clone());
+    report.detail(choice.reason);
+
+    let began = Instant::now();
+    report.step("checking boot assets");
+    let bundle = assets(home, config, arch, report.clone()).await?;
+    timeline.step("assets", began, bundle.id.clone());
+
+    Ok(spec(config, arch, choice.accelerator, channel(), host_cpus(), bundle))
+}
+
+/// The description, from facts only.
+fn spec(
+    config: &Config,
+    arch: Arch,
+    accelerator: Accelerator,
+    channel: ChannelKind,
+    host_cpus: u32,
+    bundle: Bundle,
+) -> MachineSpec {
+    MachineSpec {
+        name: MachineName::native(),
+        arch,
+        accelerator,
+        cpus: config.machine.cpus.resolve(host_cpus),
+        memory: config.machine.memory,
+        disk: config.machine.disk,
+        kernel: bundle.kernel,
+        initrd: bundle.initrd,
+        root: bundle.root,
+        cmdline: dhow_hypervisor::cmdline(arch, accelerator),
+        channel,
+    }
+}
+
+/// Where the agent for guests of this architecture is: in the directory that `DHOW_AGENTS` names, or else beside our own
+/// executable.
+#[must_use]
+pub fn agent_file(arch: Arch) -> PathBuf {
+    let beside = || std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
+    let dir = std::env::var_os("DHOW_AGENTS").filter(|v| !v.is_empty()).map(PathBuf::from).or_else(beside);
+    dir.unwrap_or_default().join(format!("dhow-agent-{arch}"))
+}
+
+/// The assets to boot from: those in the store if they are whole and hold our agent, or else new ones.
+async fn assets(home: &Home, config: &Config, arch: Arch, report: Reporter) -> Result<Bundle> {
+    let store = home.asset_store();
+    let root = home.root().to_owned();
+    let mirror = Some(config.assets.mirror.clone()).filter(|m| !m.is_empty());
+    let agent = agent_file(arch);
+    let work = move || {
+        let failed = |source| Error::Assets { arch, source };
+        let store = Store::open(store).map_err(failed)?;
+        let current = store.current(arch).map_err(failed)?;
+        let bundle = match (current, agent.exists()) {
+            (Some(bundle), false) => bundle,
+            (None, false) => return Err(Error::NoAgent { arch, looked: agent }),
+            (Some(bundle), true) if holds(&bundle, &agent)? => bundle,
+            (_, true) => {
+                report.step("building boot assets");
+                let mut options = BuildOptions::new(arch, agent);
+                options.mirror = mirror.or(options.mirror);
+                dhow_assets::build(&store, &options, &mut |p| report.detail(words(&p))).map_err(failed)?
+            }
+        };
+        store.check_quick(&bundle).map_err(failed)?;
+        store.register_use(&root, &bundle.digests()).map_err(failed)?;
+        Ok(bundle)
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(Error::File { path: home.asset_store(), source: std::io::Error::other(error) }),
+    }
+}
+
+/// Whether the assets were built with this very agent.
+fn holds(bundle: &Bundle, agent: &Path) -> Result<bool> {
+    let file = |source| Error::File { path: agent.to_owned(), source };
+    let (sha256, _) = dhow_assets::hash::file(agent).map_err(|e| file(std::io::Error::other(e)))?;
+    Ok(sha256 == bundle.manifest.agent.sha256)
+}
+
+/// A build's progress in one line.
+#[must_use]
+pub fn words(progress: &dhow_assets::Progress) -> String {
+    match progress {
+        dhow_assets::Progress::Begin { step, detail } => format!("{} {detail}", step.verb()),
+        dhow_assets::Progress::Bytes { step, detail, done, total } => {
+            format!("{} {detail}: {} of {} MiB", step.verb(), done >> 20, total >> 20)
+        }
+        dhow_assets::Progress::Note { text } => text.clone(),
+    }
+}
+
+fn channel() -> ChannelKind {
+    match vsock_usable() {
+        Ok(()) => ChannelKind::Vsock,
+        Err(reason) => {
+            tracing::debug!(%reason, "vsock is not usable; the channel is a virtio-serial port");
+            ChannelKind::Serial
+        }
+    }
+}
+
+const fn wish(wish: Wish) -> probe::Wish {
+    match wish {
+        Wish::Auto => probe::Wish::Auto,
+        Wish::Kvm => probe::Wish::Kvm,
+        Wish::Hvf => probe::Wish::Hvf,
+        Wish::Tcg => probe::Wish::Tcg,
+    }
+}
+
+fn host_cpus() -> u32 {
+    std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()).unwrap_or(1)
+}
+
+/// Refuses to start where there is no room: a guest whose disk cannot be written stops in the middle of its work.
+pub(crate) fn room(path: &Path) -> Result<()> {
+    let file = |e: rustix::io::Errno| Error::File { path: path.to_owned(), source: e.into() };
+    let fs = rustix::fs::statvfs(path).map_err(file)?;
+    let free = Size::mib(fs.f_bavail.saturating_mul(fs.f_frsize) >> 20);
+    if free < ROOM {
+        return Err(Error::DiskFull { path: path.to_owned(), free, needed: ROOM });
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! Asks the guest's agent: greets it, follows its boot, and then asks for its health for as long as the machine lives.
+//! What is heard goes to the one task that owns the machine.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dhow_channel::Dialer;
+use dhow_model::Port;
+use dhow_proto::agent::agent_client::AgentClient;
+use dhow_proto::agent::{
+    BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest, SetClockRequest, ShutdownRequest,
+    ShutdownStep,
+};
+use dhow_proto::{AGENT_PROTOCOL, MESSAGE_LIMIT};
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tonic::transport::{Channel, Endpoint};
+
+/// For one question to the agent. Under software emulation a busy guest answers late and is well.
+const QUESTION: Duration = Duration::from_secs(10);
+/// Between two questions for health.
+const BETWEEN: Duration = Duration::from_secs(2);
+/// Between two attempts to greet an agent that is not up yet.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How far the guest's clock may be off before it is set.
+const CLOCK_TOLERANCE: Duration = Duration::from_millis(500);
+
+/// What was heard of the guest.
+#[derive(Debug)]
+pub enum Heard {
+    /// The agent is there.
+    Hello(HelloReply),
+    /// A step of its boot ended.
+    Step(BootStep),
+    /// What is true in the guest.
+    Health(HealthReply),
+    /// A question was not answered.
+    Nothing(String),
+}
+
+/// A client of the agent whose connections are streams of the channel.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    client: AgentClient<Channel>,
+}
+
+impl Agent {
+    /// A client that dials when it is first asked.
+    #[must_use]
+    pub fn new(dialer: Dialer) -> Self {
+        let connector = tower::service_fn(move |_| {
+            let dialer = dialer.clone();
+            async move { dialer.dial(Port::AGENT, QUESTION).await.map(TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://agent").connect_with_connector_lazy(connector);
+        let client = AgentClient::new(channel)
+            .max_decoding_message_size(MESSAGE_LIMIT)
+            .max_encoding_message_size(MESSAGE_LIMIT);
+        Self { client }
+    }
+
+    /// Greets, follows the boot and asks for health until the receiver is gone.
+    pub async fn follow(mut self, heard: mpsc::Sender<Heard>) {
+        let hello = loop {
+            match self.hello().await {
+                Ok(hello) => break hello,
+                Err(why) => {
+                    if heard.send(Heard::Nothing(why)).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        };
+        if heard.send(Heard::Hello(hello)).await.is_err() {
+            return;
+        }
+        if let Err(why) = self.boot(&heard).await
+            && heard.send(Heard::Nothing(why)).await.is_err()
+        {
+            return;
+        }
+        loop {
+            let next = match self.health().await {
+                Ok(health) => Heard::Health(health),
+                Err(why) => Heard::Nothing(why),
+            };
+            if heard.send(next).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(BETWEEN).await;
+        }
+    }
+
+    /// Asks the guest to stop in order within `limit`; the steps that it reported until the machine was off.
+    ///
+    /// # Errors
+    /// When the agent could not be asked.
+    pub async fn shutdown(&mut self, limit: Duration) -> Result<Vec<ShutdownStep>, String> {
+        let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        let question = tokio::time::timeout(QUESTION, self.client.shutdown(ShutdownRequest { limit_ms }));
+        let mut steps = question.await.map_err(|_| late("shutdown"))?.map_err(|s| words(&s))?.into_inner();
+        let mut done = Vec::new();
+        // The stream breaks when the machine is off: that is its end, and no error.
+        while let Ok(Some(step)) = steps.message().await {
+            done.push(step);
+        }
+        Ok(done)
+    }
+
+    async fn hello(&mut self) -> Result<HelloReply, String> {
+        let request =
+            HelloRequest { protocol: AGENT_PROTOCOL, capabilities: Vec::new(), unix_nanos: unix_nanos() };
+        let question = tokio::time::timeout(QUESTION, self.client.hello(request));
+        Ok(question.await.map_err(|_| late("hello"))?.map_err(|s| words(&s))?.into_inner())
+    }
+
+    async fn boot(&mut self, heard: &mpsc::Sender<Heard>) -> Result<(), String> {
+        let question = tokio::time::timeout(QUESTION, self.client.boot(BootRequest {}));
+        let mut steps = question.await.map_err(|_| late("boot"))?.map_err(|s| words(&s))?.into_inner();
+        while let Some(step) = steps.message().await.map_err(|s| words(&s))? {
+            if heard.send(Heard::Step(step)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn health(&mut self) -> Result<HealthReply, String> {
+        let question = tokio::time::timeout(QUESTION, self.client.health(HealthRequest {}));
+        let health = question.await.map_err(|_| late("health"))?.map_err(|s| words(&s))?.into_inner();
+        let ours = unix_nanos();
+        if ours.abs_diff(health.unix_nanos) > u64::try_from(CLOCK_TOLERANCE.as_nanos()).unwrap_or(u64::MAX) {
+            let set = self.client.set_clock(SetClockRequest { unix_nanos: unix_nanos() });
+            let moved = tokio::time::timeout(QUESTION, set).await.map_err(|_| late("set-clock"))?;
+            let moved = moved.map_err(|s| words(&s))?.into_inner().moved_nanos;
+            tracing::info!(milliseconds = moved / 1_000_000, "the guest's clock was off and has been set");
+        }
+        Ok(health)
+    }
+}
+
+fn unix_nanos() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn late(question: &str) -> String {
+    format!("no answer to {question} within {} s", QUESTION.as_secs())
+}
+
+fn words(status: &tonic::Status) -> String {
+    format!("{}: {}", status.code(), status.message())
+}

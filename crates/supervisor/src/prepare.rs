@@ -1,0 +1,111 @@
+//! Everything that must stand before the hypervisor starts: the description, the data image, what the agent is told.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use dhow_channel::Token;
+use dhow_home::{Home, MachineDir, atomic};
+use dhow_hypervisor::{Access, ChannelDevice, Disk, Hardware, Network};
+use dhow_model::{BootConfig, ChannelKind, GuestCid, GuestNetwork, MachineSpec};
+
+use crate::cid::{self, Lease};
+use crate::disk::DataImage;
+use crate::{Error, Result};
+
+/// Where the guest finds QEMU's user-mode network (QEMU's manual, "Network emulation").
+const USER_NETWORK: GuestNetworkParts = GuestNetworkParts {
+    address: Ipv4Addr::new(10, 0, 2, 15),
+    prefix: 24,
+    gateway: Ipv4Addr::new(10, 0, 2, 2),
+    dns: Ipv4Addr::new(10, 0, 2, 3),
+    mtu: 1500,
+};
+
+struct GuestNetworkParts {
+    address: Ipv4Addr,
+    prefix: u8,
+    gateway: Ipv4Addr,
+    dns: Ipv4Addr,
+    mtu: u32,
+}
+
+/// How the guest will be reached, with what is secret about it.
+#[derive(Debug)]
+pub enum Reach {
+    /// By vsock: its context ID and the token that each stream begins with.
+    Vsock(Lease, Token),
+    /// By the multiplexer on this socket.
+    Serial(PathBuf),
+}
+
+/// The description that the engine wrote.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn spec(dir: &MachineDir) -> Result<MachineSpec> {
+    let path = dir.spec();
+    let text = std::fs::read(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+    serde_json::from_slice(&text).map_err(|source| Error::Spec { path, source })
+}
+
+/// Decides how the guest is reached, leaving out context IDs that the kernel `refused`.
+///
+/// # Errors
+/// When no context ID is free.
+pub fn reach(home: &Home, spec: &MachineSpec, refused: &BTreeSet<GuestCid>) -> Result<Reach> {
+    let dir = home.machine(&spec.name);
+    match spec.channel {
+        ChannelKind::Serial => Ok(Reach::Serial(dir.serial_socket())),
+        ChannelKind::Vsock => {
+            let token = Token::random()?;
+            Ok(Reach::Vsock(cid::lease(&home.run_dir(), &dir, refused)?, token))
+        }
+    }
+}
+
+/// Writes what the agent is told, and describes the machine to the hypervisor.
+///
+/// # Errors
+/// When the agent's file cannot be written.
+pub fn hardware(dir: &MachineDir, spec: &MachineSpec, image: &DataImage, reach: &Reach) -> Result<Hardware> {
+    let token = match reach {
+        Reach::Vsock(_, token) => Some(token.to_hex()),
+        Reach::Serial(_) => None,
+    };
+    let GuestNetworkParts { address, prefix, gateway, dns, mtu } = USER_NETWORK;
+    let boot = BootConfig {
+        machine: spec.name.clone(),
+        hostname: format!("dhow-{}", spec.name),
+        disk: image.blank,
+        channel: spec.channel,
+        token,
+        network: GuestNetwork { address, prefix, gateway, dns: vec![dns.into()], mtu },
+    };
+    let path = dir.boot_config();
+    let file = |source| Error::File { path: path.clone(), source };
+    let text = serde_json::to_vec(&boot).map_err(|e| file(e.into()))?;
+    atomic::write(&path, &text, 0o600).map_err(file)?;
+    let disk = |path: &PathBuf, serial: &str, access| Disk { path: path.clone(), serial: serial.to_owned(), access };
+    Ok(Hardware {
+        arch: spec.arch,
+        accelerator: spec.accelerator,
+        cpus: spec.cpus,
+        memory: spec.memory,
+        kernel: spec.kernel.path.clone(),
+        initrd: spec.initrd.path.clone(),
+        cmdline: spec.cmdline.clone(),
+        disks: vec![
+            disk(&spec.root.path, "dhow-root", Access::ReadOnly),
+            disk(&dir.data_image(), "dhow-data", Access::ReadWrite),
+        ],
+        channel: match reach {
+            Reach::Vsock(lease, _) => ChannelDevice::Vsock(lease.cid),
+            Reach::Serial(socket) => ChannelDevice::Serial(socket.clone()),
+        },
+        boot_config: path,
+        network: Network::User,
+        qmp: dir.qmp_socket(),
+        name: spec.name.clone(),
+    })
+}

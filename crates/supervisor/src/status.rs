@@ -1,0 +1,159 @@
+//! What is known of the machine now: one value, one writer, many watchers.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use dhow_model::{ChannelKind, GuestCid, MachineSpec};
+use dhow_proto::agent::{BootStep, HealthReply, HelloReply, ServiceState};
+use dhow_proto::supervisor::{MachineStatus, Phase, Service, Step};
+use tokio::sync::watch;
+
+/// The status and the way to change it. Watchers are told of changes that a person would notice; figures that always
+/// move (memory, disk) are brought up to date without waking anybody.
+#[derive(Debug)]
+pub struct Status {
+    value: watch::Sender<MachineStatus>,
+    began: Instant,
+    /// Where the guest's kernel started on our clock, as near as the steps that were heard of tell.
+    guest_zero: Option<Duration>,
+}
+
+impl Status {
+    /// The status of a machine that starts now.
+    #[must_use]
+    pub fn new(spec: &MachineSpec) -> Self {
+        let channel = match spec.channel {
+            ChannelKind::Vsock => "vsock",
+            ChannelKind::Serial => "serial",
+        };
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let value = MachineStatus {
+            name: spec.name.to_string(),
+            phase: Phase::Starting.into(),
+            supervisor_pid: std::process::id(),
+            accelerator: spec.accelerator.to_string(),
+            channel: channel.to_owned(),
+            started_unix_nanos: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
+            ..MachineStatus::default()
+        };
+        Self { value: watch::Sender::new(value), began: Instant::now(), guest_zero: None }
+    }
+
+    /// For the API: the present value and every later one.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<MachineStatus> {
+        self.value.subscribe()
+    }
+
+    /// Where the machine is, and what is wrong (nothing: empty).
+    pub fn phase(&self, phase: Phase, trouble: &str) {
+        self.value.send_if_modified(|status| {
+            let changed = status.phase != i32::from(phase) || status.trouble != trouble;
+            status.phase = phase.into();
+            trouble.clone_into(&mut status.trouble);
+            changed
+        });
+    }
+
+    /// The phase now.
+    #[must_use]
+    pub fn current_phase(&self) -> Phase {
+        self.value.borrow().phase()
+    }
+
+    /// A step of ours that began at `began` and ends now.
+    pub fn host_step(&self, name: &str, began: Instant, detail: &str) {
+        let step = Step {
+            r#where: "host".to_owned(),
+            name: name.to_owned(),
+            began_us: micros(began.saturating_duration_since(self.began)),
+            took_us: micros(began.elapsed()),
+            error: String::new(),
+            detail: detail.to_owned(),
+        };
+        self.value.send_modify(|status| status.steps.push(step));
+    }
+
+    /// A step of the guest's boot, placed on our clock. A step is heard of after it ended, so the kernel started at the
+    /// latest when the promptest of them says.
+    pub fn guest_step(&mut self, step: &BootStep) {
+        let ended = Duration::from_micros(step.began_us.saturating_add(step.took_us));
+        let zero = self.began.elapsed().saturating_sub(ended);
+        let before = self.guest_zero.unwrap_or(zero);
+        let now = before.min(zero);
+        self.guest_zero = Some(now);
+        let moved = micros(before.saturating_sub(now));
+        let step = Step {
+            r#where: "guest".to_owned(),
+            name: step.name.clone(),
+            began_us: micros(now).saturating_add(step.began_us),
+            took_us: step.took_us,
+            error: step.error.clone(),
+            detail: step.detail.clone(),
+        };
+        self.value.send_modify(|status| {
+            for earlier in status.steps.iter_mut().filter(|s| s.r#where == "guest") {
+                earlier.began_us = earlier.began_us.saturating_sub(moved);
+            }
+            status.steps.push(step);
+        });
+    }
+
+    /// The hypervisor's process.
+    pub fn hypervisor(&self, pid: u32, cid: Option<GuestCid>) {
+        self.value.send_modify(|status| {
+            status.hypervisor_pid = pid;
+            status.cid = cid.map_or(0, GuestCid::get);
+        });
+    }
+
+    /// Who the agent says it is.
+    pub fn hello(&self, hello: &HelloReply) {
+        self.value.send_modify(|status| {
+            status.agent_version.clone_from(&hello.version);
+            status.guest_kernel.clone_from(&hello.kernel);
+            status.boot_id.clone_from(&hello.boot_id);
+        });
+    }
+
+    /// What the agent says is true.
+    pub fn health(&self, health: &HealthReply, streams: usize) {
+        let services: Vec<Service> = health.services.iter().map(service).collect();
+        self.value.send_if_modified(|status| {
+            status.memory_total_bytes = health.memory_total_bytes;
+            status.memory_available_bytes = health.memory_available_bytes;
+            status.disk_total_bytes = health.disk_total_bytes;
+            status.disk_free_bytes = health.disk_free_bytes;
+            status.streams = u32::try_from(streams).unwrap_or(u32::MAX);
+            status.hypervisor_rss_bytes = dhow_home::process::resident_bytes(status.hypervisor_pid);
+            let changed = status.services != services;
+            status.services = services;
+            changed
+        });
+    }
+
+    /// The last step that was heard of, for an error that says where the time went.
+    #[must_use]
+    pub fn last_step(&self) -> String {
+        self.value.borrow().steps.last().map_or_else(|| "the kernel".to_owned(), |s| format!("{} {}", s.r#where, s.name))
+    }
+}
+
+fn service(service: &dhow_proto::agent::Service) -> Service {
+    let state = match service.state() {
+        ServiceState::Unspecified => "unknown",
+        ServiceState::Starting => "starting",
+        ServiceState::Running => "running",
+        ServiceState::BackingOff => "backing-off",
+        ServiceState::Stopped => "stopped",
+    };
+    Service {
+        name: service.name.clone(),
+        state: state.to_owned(),
+        restarts: service.restarts,
+        last_exit: service.last_exit.clone(),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
