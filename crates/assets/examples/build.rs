@@ -4,7 +4,9 @@ use dhow_assets::{BuildOptions, Progress, Store, build};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [arch, directory, agent] = words.as_slice() else { return Err("usage: build ARCH STORE AGENT".into()) };
+    let [arch, directory, agent] = words.as_slice() else {
+        return Err("usage: build ARCH STORE AGENT".into());
+    };
     let store = Store::open(directory.into())?;
     let mut options = BuildOptions::new(arch.parse()?, agent.into());
     options.refresh = std::env::var_os("REFRESH").is_some();

@@ -12,7 +12,9 @@ use crate::image::elf::Elf;
 pub(crate) fn read(path: &Path, arch: Arch) -> Result<Vec<u8>> {
     let refuse = |reason: &str| Error::Agent { path: path.to_path_buf(), arch, reason: reason.to_owned() };
     let metadata = match path.metadata() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(refuse("it does not exist")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(refuse("it does not exist"));
+        }
         other => other.at("look at", path)?,
     };
     if !metadata.is_file() {
@@ -35,7 +37,9 @@ fn check(content: &[u8], arch: Arch) -> Result<(), String> {
         return Err(format!("it is a program for {found}"));
     }
     if elf.has_interpreter() {
-        return Err("it is linked dynamically, and a guest has no libraries before its root is mounted".to_owned());
+        return Err(
+            "it is linked dynamically, and a guest has no libraries before its root is mounted".to_owned()
+        );
     }
     Ok(())
 }
@@ -53,7 +57,8 @@ mod tests {
         let plain = directory.path().join("plain");
         dhow_home::atomic::write(&plain, b"\x7fELF", 0o644).unwrap();
         let foreign = directory.path().join("foreign");
-        dhow_home::atomic::write(&foreign, &crate::image::elf::tests_support::program(Arch::Arm64), 0o755).unwrap();
+        dhow_home::atomic::write(&foreign, &crate::image::elf::tests_support::program(Arch::Arm64), 0o755)
+            .unwrap();
         let table = [
             (directory.path().join("absent"), "it does not exist"),
             (directory.path().to_path_buf(), "it is no regular file"),

@@ -28,10 +28,14 @@ pub enum Error {
         path: PathBuf,
     },
     /// No mirror is known.
-    #[error("no Debian mirror is known: none in this host's apt configuration; name one with --mirror URL, the environment variable DHOW_MIRROR or the key `mirror` of the configuration")]
+    #[error(
+        "no Debian mirror is known: none in this host's apt configuration; name one with --mirror URL, the environment variable DHOW_MIRROR or the key `mirror` of the configuration"
+    )]
     NoMirror,
     /// A download failed, also when tried again.
-    #[error("cannot download {url}: {reason} (tried {tries} times); what was received is kept, run the command again to go on")]
+    #[error(
+        "cannot download {url}: {reason} (tried {tries} times); what was received is kept, run the command again to go on"
+    )]
     Download {
         /// The address.
         url: String,
@@ -41,7 +45,9 @@ pub enum Error {
         tries: u32,
     },
     /// The mirror does not have it.
-    #[error("{url} does not exist on the mirror (HTTP {status}); if a lock file pins an old version, make a new one without --lock")]
+    #[error(
+        "{url} does not exist on the mirror (HTTP {status}); if a lock file pins an old version, make a new one without --lock"
+    )]
     NotOnMirror {
         /// The address.
         url: String,
@@ -97,7 +103,9 @@ pub enum Error {
         detail: String,
     },
     /// The index is too old.
-    #[error("{url} was valid until {until}, which has passed: the mirror is stale, or this computer's clock is wrong")]
+    #[error(
+        "{url} was valid until {until}, which has passed: the mirror is stale, or this computer's clock is wrong"
+    )]
     Expired {
         /// The signed index.
         url: String,

@@ -95,7 +95,8 @@ impl Client {
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
         let mut options = OpenOptions::new();
-        let mut file = options.create(true).truncate(false).read(true).write(true).open(part).at("create", part)?;
+        let mut file =
+            options.create(true).truncate(false).read(true).write(true).open(part).at("create", part)?;
         self.with_retries(url, || self.transfer(url, part, &mut file, expected, progress))?;
         file.sync_all().at("sync", part)?;
         let (found, length) = hash::file(part)?;
@@ -143,14 +144,18 @@ impl Client {
             have += count as u64;
             if have > expected.size {
                 let hint = "; the server sends more than the index promises".to_owned();
-                let error = Error::WrongSize { name: url.to_owned(), expected: expected.size, found: have, hint };
+                let error =
+                    Error::WrongSize { name: url.to_owned(), expected: expected.size, found: have, hint };
                 return Err(error.into());
             }
             file.write_all(&buffer[..count]).at("write", part)?;
             progress(have);
         }
         if have < expected.size {
-            return Err(Failure::Passing(format!("the connection ended after {have} of {} bytes", expected.size)));
+            return Err(Failure::Passing(format!(
+                "the connection ended after {have} of {} bytes",
+                expected.size
+            )));
         }
         Ok(())
     }

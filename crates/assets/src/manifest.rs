@@ -112,7 +112,8 @@ pub struct Bundle {
 impl Bundle {
     /// A bundle whose files stand in a directory under their digests.
     pub(crate) fn new(manifest: Manifest, blobs: &Path) -> Self {
-        let input = |output: &Output| Input { path: blobs.join(&output.sha256), sha256: output.sha256.clone() };
+        let input =
+            |output: &Output| Input { path: blobs.join(&output.sha256), sha256: output.sha256.clone() };
         Self {
             arch: manifest.arch,
             id: manifest.id(),

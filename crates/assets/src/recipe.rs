@@ -1,12 +1,12 @@
 //! What a guest is made of: the one place that names packages, what is left out of them, and modules.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Version of what this program makes from the same packages: raised whenever the code changes that.
 const FORMAT: u32 = 1;
 
 /// The list of packages and of what is done with them. Its digest is part of what identifies a build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {
     /// Version of the code that follows it.
     pub format: u32,
@@ -42,13 +42,13 @@ impl Default for Recipe {
             // initial RAM disk: nothing of it runs in a guest.
             excluded: words(
                 "adduser cdebconf debconf debconf-2.0 dpkg gcc-14-base init-system-helpers initramfs-tools kmod
-                 libc-bin linux-base linux-initramfs-tool logsave openssl passwd perl perl-base
+                 libc-bin libdb5.3t64 libtirpc3t64 linux-base linux-initramfs-tool logsave openssl passwd perl perl-base
                  sensible-utils systemd sysvinit-utils tar",
             ),
             dropped_paths: words(
                 "usr/share/doc usr/share/man usr/share/info usr/share/locale usr/share/lintian usr/share/bash-completion
                  usr/share/zsh usr/share/fish usr/share/bug usr/share/menu usr/share/perl5 usr/share/docker.io
-                 usr/share/gcc usr/share/gdb usr/share/libc-bin usr/share/initramfs-tools usr/share/iptables
+                 usr/bin/containerd-shim usr/bin/containerd-shim-runc-v1 usr/bin/ss usr/sbin/arpd usr/include usr/share/gcc usr/share/gdb usr/share/libc-bin usr/share/initramfs-tools usr/share/iptables
                  usr/lib/systemd usr/lib/udev usr/lib/tmpfiles.d usr/lib/sysusers.d usr/lib/initramfs-tools
                  usr/lib/pcrlock.d usr/lib/locale
                  etc/init.d etc/default etc/cron.d etc/cron.daily etc/apparmor.d etc/logrotate.d
@@ -103,7 +103,9 @@ impl Recipe {
     /// Whether a path of a package goes into the guest.
     #[must_use]
     pub fn keeps(&self, path: &str) -> bool {
-        let under = |rule: &String, path: &str| path.strip_prefix(rule.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let under = |rule: &String, path: &str| {
+            path.strip_prefix(rule.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         if self.dropped_paths.iter().any(|rule| under(rule, path)) {
             return false;
         }

@@ -74,7 +74,8 @@ fn uuid(recipe: &Recipe, lock: &Lock) -> [u8; 16] {
     let digest = hash::bytes(format!("{} {}", recipe.digest(), lock.digest()).as_bytes());
     let mut uuid = [0; 16];
     for (byte, pair) in uuid.iter_mut().zip(digest.as_bytes().chunks(2)) {
-        *byte = std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or(0);
+        *byte =
+            std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or(0);
     }
     uuid[6] = (uuid[6] & 0x0f) | 0x80;
     uuid[8] = (uuid[8] & 0x3f) | 0x80;
@@ -95,7 +96,9 @@ fn unpack(store: &Store, recipe: &Recipe, lock: &Lock, report: Report<'_>) -> Re
             let package = &packages[*index];
             let mut tree = Tree::default();
             let result = packages::read(store, package)
-                .and_then(|content| deb::unpack(&content, &package.filename, &|path| recipe.keeps(path), &mut tree))
+                .and_then(|content| {
+                    deb::unpack(&content, &package.filename, &|path| recipe.keeps(path), &mut tree)
+                })
                 .map(|()| tree);
             *trees[*index].lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
             done.fetch_add(package.size, Ordering::Relaxed);

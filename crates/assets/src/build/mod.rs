@@ -95,7 +95,9 @@ pub fn build(store: &Store, options: &BuildOptions, progress: &mut dyn FnMut(Pro
         lock.write(path)?;
     }
     let earlier = earlier(store, &recipe, &lock)?;
-    if let Some(same) = earlier.iter().find(|bundle| bundle.manifest.agent == agent && store.check_quick(bundle).is_ok()) {
+    if let Some(same) =
+        earlier.iter().find(|bundle| bundle.manifest.agent == agent && store.check_quick(bundle).is_ok())
+    {
         return store.publish(same.manifest.clone());
     }
     let usable = |bundle: &&Bundle| {

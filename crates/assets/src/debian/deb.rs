@@ -14,7 +14,8 @@ pub(crate) fn unpack(deb: &[u8], name: &str, keep: &dyn Fn(&str) -> bool, tree: 
     let mut archive = ar::Archive::new(deb);
     while let Some(member) = archive.next_entry() {
         let mut member = member.map_err(|error| malformed(&error))?;
-        let identifier = String::from_utf8_lossy(member.header().identifier()).trim_end_matches('/').to_owned();
+        let identifier =
+            String::from_utf8_lossy(member.header().identifier()).trim_end_matches('/').to_owned();
         let Some(suffix) = identifier.strip_prefix("data.tar") else { continue };
         let mut content = Vec::new();
         decompress(suffix, &mut member, &mut content).map_err(|error| malformed(&error))?;
@@ -35,10 +36,13 @@ fn decompress(suffix: &str, source: &mut impl Read, target: &mut Vec<u8>) -> std
             flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(target)?;
         }
         ".zst" => {
-            let mut reader = ruzstd::decoding::StreamingDecoder::new(packed.as_slice()).map_err(std::io::Error::other)?;
+            let mut reader =
+                ruzstd::decoding::StreamingDecoder::new(packed.as_slice()).map_err(std::io::Error::other)?;
             reader.read_to_end(target)?;
         }
-        other => return Err(std::io::Error::other(format!("data.tar{other} is a compression that is not known"))),
+        other => {
+            return Err(std::io::Error::other(format!("data.tar{other} is a compression that is not known")));
+        }
     }
     Ok(())
 }
@@ -67,7 +71,11 @@ fn entries(content: &[u8], keep: &dyn Fn(&str) -> bool, tree: &mut Tree) -> std:
                     None => continue,
                 }
             }
-            other => return Err(std::io::Error::other(format!("{path} is of a kind that is not allowed: {other:?}"))),
+            other => {
+                return Err(std::io::Error::other(format!(
+                    "{path} is of a kind that is not allowed: {other:?}"
+                )));
+            }
         };
         let (uid, gid) = (entry.header().uid()?, entry.header().gid()?);
         tree.insert_owned(&path, mode, (small(uid)?, small(gid)?), content);

@@ -64,7 +64,8 @@ pub fn mirrors_of_host(apt: &Path) -> Option<Mirrors> {
     }
     let security = |entry: &&Entry| entry.suite.ends_with("-security") || entry.suite.ends_with("/updates");
     let debian = entries.iter().find(|entry| is_debian(&entry.suite) && !security(entry))?;
-    let security = entries.iter().filter(|entry| entry.uri.contains(SECURITY) || entry.uri.contains("security."));
+    let security =
+        entries.iter().filter(|entry| entry.uri.contains(SECURITY) || entry.uri.contains("security."));
     let security = security.map(|entry| clean(&entry.uri)).next();
     Some(Mirrors { debian: clean(&debian.uri), security })
 }
@@ -77,8 +78,19 @@ struct Entry {
 /// Debian's releases since the first that has all that we need, by their code names and roles.
 fn is_debian(suite: &str) -> bool {
     const NAMES: [&str; 13] = [
-        "stretch", "buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "stable", "oldstable", "testing",
-        "unstable", "experimental",
+        "stretch",
+        "buster",
+        "bullseye",
+        "bookworm",
+        "trixie",
+        "forky",
+        "duke",
+        "sid",
+        "stable",
+        "oldstable",
+        "testing",
+        "unstable",
+        "experimental",
     ];
     NAMES.contains(&suite.split(['-', '/']).next().unwrap_or(suite))
 }
@@ -87,7 +99,9 @@ fn source_files(apt: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(apt.join("sources.list.d"))
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "sources" || extension == "list"));
+    files.retain(|path| {
+        path.extension().is_some_and(|extension| extension == "sources" || extension == "list")
+    });
     files.sort();
     files.insert(0, apt.join("sources.list"));
     files
@@ -97,9 +111,12 @@ fn source_files(apt: &Path) -> Vec<PathBuf> {
 fn one_line(text: &str, entries: &mut Vec<Entry>) {
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or("").trim();
-        let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with([' ', '\t'])) else { continue };
+        let Some(rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with([' ', '\t'])) else {
+            continue;
+        };
         let rest = rest.trim_start();
-        let rest = if rest.starts_with('[') { rest.split_once(']').map_or("", |(_, rest)| rest) } else { rest };
+        let rest =
+            if rest.starts_with('[') { rest.split_once(']').map_or("", |(_, rest)| rest) } else { rest };
         let mut words = rest.split_whitespace();
         if let (Some(uri), Some(suite)) = (words.next(), words.next()) {
             push(uri, suite, entries);
@@ -122,7 +139,8 @@ fn deb822(text: &str, entries: &mut Vec<Entry>) {
                 fields.push((key.trim().to_ascii_lowercase(), value.trim().to_owned()));
             }
         }
-        let field = |name: &str| fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+        let field =
+            |name: &str| fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
         let enabled = !matches!(field("enabled").to_ascii_lowercase().as_str(), "no" | "false" | "off" | "0");
         if !enabled || !field("types").split_whitespace().any(|kind| kind == "deb") {
             continue;
@@ -162,12 +180,22 @@ mod tests {
             deb https://security.test/debian-security bookworm-security main\n";
         let elsewhere = "deb https://packages.test/apt cloud-sdk-bookworm main\n";
         let table = [
-            (host(&[("sources.list.d/debian.sources", deb822), ("sources.list.d/a.list", elsewhere)]),
-             Some(("http://mirror.test/debian", Some("http://mirror.test/debian-security")))),
-            (host(&[("sources.list", one_line)]),
-             Some(("https://mirror.test/debian", Some("https://security.test/debian-security")))),
+            (
+                host(&[("sources.list.d/debian.sources", deb822), ("sources.list.d/a.list", elsewhere)]),
+                Some(("http://mirror.test/debian", Some("http://mirror.test/debian-security"))),
+            ),
+            (
+                host(&[("sources.list", one_line)]),
+                Some(("https://mirror.test/debian", Some("https://security.test/debian-security"))),
+            ),
             (host(&[("sources.list.d/a.list", elsewhere)]), None),
-            (host(&[("sources.list.d/d.sources", &format!("{}Enabled: no\n", deb822.split("\n\n").next().unwrap().to_owned() + "\n"))]), None),
+            (
+                host(&[(
+                    "sources.list.d/d.sources",
+                    &format!("{}Enabled: no\n", deb822.split("\n\n").next().unwrap().to_owned() + "\n"),
+                )]),
+                None,
+            ),
             (host(&[]), None),
         ];
         for (directory, expected) in &table {
@@ -188,6 +216,9 @@ mod tests {
     fn an_option_wins_and_may_name_both_archives() {
         let apt = host(&[("sources.list", "deb http://host.test/debian bookworm main\n")]);
         let mirrors = Mirrors::find(Some("http://a.test/debian/, http://a.test/sec"), apt.path()).unwrap();
-        assert_eq!(mirrors, Mirrors { debian: "http://a.test/debian".into(), security: Some("http://a.test/sec".into()) });
+        assert_eq!(
+            mirrors,
+            Mirrors { debian: "http://a.test/debian".into(), security: Some("http://a.test/sec".into()) }
+        );
     }
 }

@@ -56,12 +56,17 @@ fn parse(stanza: &str, archive: &str, index: &str) -> Result<Package> {
             "Filename" => value.clone_into(&mut package.filename),
             "SHA256" => value.clone_into(&mut package.sha256),
             "Size" => {
-                package.size = value.parse().map_err(|_| malformed(index, &package.name, "its Size is no number"))?;
+                package.size =
+                    value.parse().map_err(|_| malformed(index, &package.name, "its Size is no number"))?;
             }
             _ => {}
         }
     }
-    if package.name.is_empty() || package.version.is_empty() || package.filename.is_empty() || package.size == 0 {
+    if package.name.is_empty()
+        || package.version.is_empty()
+        || package.filename.is_empty()
+        || package.size == 0
+    {
         return Err(malformed(index, &package.name, "Package, Version, Filename or Size is missing"));
     }
     if !crate::hash::is_digest(&package.sha256) {

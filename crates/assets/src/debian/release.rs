@@ -35,7 +35,9 @@ impl Release {
                 continue;
             }
             let mut words = line.split_whitespace();
-            if let (true, Some(digest), Some(size), Some(path)) = (inside, words.next(), words.next(), words.next()) {
+            if let (true, Some(digest), Some(size), Some(path)) =
+                (inside, words.next(), words.next(), words.next())
+            {
                 let size = size.parse().map_err(|_| Error::malformed(url, "Release file", line))?;
                 files.push((path.to_owned(), digest.to_owned(), size));
             }
@@ -47,8 +49,9 @@ impl Release {
     /// Refuses a `Release` whose time has passed; one without a limit holds for ever.
     pub(crate) fn check_time(&self, url: &str, now: SystemTime) -> Result<()> {
         let Some(until) = &self.valid_until else { return Ok(()) };
-        let moment = date::parse(until)
-            .ok_or_else(|| Error::malformed(url, "Release file", format!("Valid-Until `{until}` is no date")))?;
+        let moment = date::parse(until).ok_or_else(|| {
+            Error::malformed(url, "Release file", format!("Valid-Until `{until}` is no date"))
+        })?;
         if moment < now {
             return Err(Error::Expired { url: url.to_owned(), until: until.clone() });
         }

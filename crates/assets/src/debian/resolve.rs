@@ -129,7 +129,9 @@ impl<'a> Index<'a> {
     }
 
     fn satisfy(&self, relation: &Relation<'_>) -> Option<&'a Package> {
-        if let Some(package) = self.real.get(relation.name).filter(|package| relation.accepts(&package.version)) {
+        if let Some(package) =
+            self.real.get(relation.name).filter(|package| relation.accepts(&package.version))
+        {
             return Some(package);
         }
         let providers = self.provided.get(relation.name)?;
@@ -161,7 +163,11 @@ mod tests {
     fn names(packages: &[Package], wanted: &[&str], excluded: &[&str]) -> Result<String> {
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let chosen = resolve(packages, &owned(wanted), &owned(excluded))?;
-        Ok(chosen.iter().map(|package| format!("{}={}", package.name, package.version)).collect::<Vec<_>>().join(" "))
+        Ok(chosen
+            .iter()
+            .map(|package| format!("{}={}", package.name, package.version))
+            .collect::<Vec<_>>()
+            .join(" "))
     }
 
     #[test]
@@ -189,7 +195,11 @@ mod tests {
         ];
         for (wanted, excluded, expected) in table {
             // A provider without a version satisfies an unversioned name; `crun` comes first by name.
-            assert_eq!(names(&index, wanted, excluded).unwrap(), *expected, "{wanted:?} without {excluded:?}");
+            assert_eq!(
+                names(&index, wanted, excluded).unwrap(),
+                *expected,
+                "{wanted:?} without {excluded:?}"
+            );
         }
     }
 

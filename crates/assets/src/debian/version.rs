@@ -75,8 +75,26 @@ mod tests {
     #[test]
     fn versions_order_as_debian_policy_says() {
         let ascending = [
-            "0~~", "0~~a", "0~", "0", "0a", "0+", "1.0~beta1~svn1245", "1.0~beta1", "1.0", "1.0-1", "1.0-1+b1", "1.0-1+deb13u1",
-            "1.0-2", "1.0.1", "1.2", "1.10", "6.12.107-1", "6.12.117-1", "1:0.5", "2:0",
+            "0~~",
+            "0~~a",
+            "0~",
+            "0",
+            "0a",
+            "0+",
+            "1.0~beta1~svn1245",
+            "1.0~beta1",
+            "1.0",
+            "1.0-1",
+            "1.0-1+b1",
+            "1.0-1+deb13u1",
+            "1.0-2",
+            "1.0.1",
+            "1.2",
+            "1.10",
+            "6.12.107-1",
+            "6.12.117-1",
+            "1:0.5",
+            "2:0",
         ];
         for (index, left) in ascending.iter().enumerate() {
             for (other, right) in ascending.iter().enumerate() {

@@ -52,7 +52,11 @@ fn check(kernel: &[u8], arch: Arch) -> Result<(), String> {
 /// Documentation/arch/x86/boot.rst: `setup_sects`, `payload_offset` and `payload_length` of the header.
 fn vmlinux(bzimage: &[u8]) -> Result<Vec<u8>, String> {
     if bzimage.get(0x202..0x206) != Some(b"HdrS") {
-        return if Elf::parse(bzimage).is_some() { Ok(bzimage.to_vec()) } else { Err("it is no bzImage".to_owned()) };
+        return if Elf::parse(bzimage).is_some() {
+            Ok(bzimage.to_vec())
+        } else {
+            Err("it is no bzImage".to_owned())
+        };
     }
     let word = |at: usize| {
         let bytes = bzimage.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
@@ -85,7 +89,8 @@ fn unpack(payload: &[u8]) -> Result<Vec<u8>, String> {
     let mut content = Vec::new();
     let result = match payload {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let reader = ruzstd::decoding::StreamingDecoder::new(payload).map_err(|error| error.to_string())?;
+            let reader =
+                ruzstd::decoding::StreamingDecoder::new(payload).map_err(|error| error.to_string())?;
             reader.take(LIMIT).read_to_end(&mut content)
         }
         [0x1f, 0x8b, ..] => flate2::read::GzDecoder::new(payload).take(LIMIT).read_to_end(&mut content),

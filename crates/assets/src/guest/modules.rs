@@ -40,7 +40,8 @@ impl Modules {
             let Some(stem) = path.find(".ko").map(|at| path[..at].to_owned()) else { continue };
             let Some(bytes) = tree.bytes(&path).cloned() else { continue };
             let suffix = &path[stem.len() + 3..];
-            let content = decompress(&bytes, suffix).map_err(|error| Error::malformed(&path, "kernel module", error))?;
+            let content = decompress(&bytes, suffix)
+                .map_err(|error| Error::malformed(&path, "kernel module", error))?;
             let plain = format!("{stem}.ko");
             let module = read(&content.as_deref().unwrap_or(&bytes), &plain)
                 .ok_or_else(|| Error::malformed(&path, "kernel module", "it has no .modinfo section"))?;
@@ -86,7 +87,9 @@ impl Modules {
     /// `modules.dep` and `modules.alias` as modprobe reads them, paths relative to the directory.
     #[must_use]
     pub fn indices(&self, directory: &str) -> (String, String) {
-        let relative = |path: &str| path.strip_prefix(directory).map_or(path, |rest| rest.trim_start_matches('/')).to_owned();
+        let relative = |path: &str| {
+            path.strip_prefix(directory).map_or(path, |rest| rest.trim_start_matches('/')).to_owned()
+        };
         let (mut dependencies, mut aliases) = (String::new(), String::new());
         for module in self.by_name.values() {
             let mut needed = self.in_order(&[&module.name]);
@@ -114,7 +117,9 @@ fn decompress(bytes: &[u8], suffix: &str) -> std::io::Result<Option<Vec<u8>>> {
         "" => return Ok(None),
         ".xz" => lzma_rust2::XzReader::new(bytes, true).read_to_end(&mut content)?,
         ".gz" => flate2::read::GzDecoder::new(bytes).read_to_end(&mut content)?,
-        ".zst" => ruzstd::decoding::StreamingDecoder::new(bytes).map_err(std::io::Error::other)?.read_to_end(&mut content)?,
+        ".zst" => ruzstd::decoding::StreamingDecoder::new(bytes)
+            .map_err(std::io::Error::other)?
+            .read_to_end(&mut content)?,
         other => return Err(std::io::Error::other(format!("its compression {other} is not known"))),
     };
     Ok(Some(content))
@@ -127,8 +132,11 @@ fn read(content: &[u8], path: &str) -> Option<Module> {
         .filter_map(|field| std::str::from_utf8(field).ok()?.split_once('='))
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
-    let values = |wanted: &'static str| fields.iter().filter(move |field| field.0 == wanted).map(|field| field.1.clone());
-    let split = |list: String| list.split(',').filter(|word| !word.is_empty()).map(name_of).collect::<Vec<_>>();
+    let values = |wanted: &'static str| {
+        fields.iter().filter(move |field| field.0 == wanted).map(|field| field.1.clone())
+    };
+    let split =
+        |list: String| list.split(',').filter(|word| !word.is_empty()).map(name_of).collect::<Vec<_>>();
     let mut depends: Vec<String> = values("depends").flat_map(split).collect();
     depends.sort();
     Some(Module {
@@ -156,15 +164,21 @@ mod tests {
 
     #[test]
     fn each_module_comes_after_what_it_needs_and_only_once() {
-        let modules = modules(&[("net", &["fail", "core"]), ("fail", &["core"]), ("core", &[]), ("other", &[])]);
-        let names: Vec<&str> = modules.in_order(&["net", "absent", "fail"]).iter().map(|m| m.name.as_str()).collect();
+        let modules =
+            modules(&[("net", &["fail", "core"]), ("fail", &["core"]), ("core", &[]), ("other", &[])]);
+        let names: Vec<&str> =
+            modules.in_order(&["net", "absent", "fail"]).iter().map(|m| m.name.as_str()).collect();
         assert_eq!(names, ["core", "fail", "net"]);
     }
 
     #[test]
     fn the_indices_are_those_that_modprobe_reads() {
-        let (dependencies, aliases) = modules(&[("a", &["b"]), ("b", &["c"]), ("c", &[])]).indices("usr/lib/modules/6");
-        assert_eq!(dependencies, "kernel/a.ko: kernel/b.ko kernel/c.ko\nkernel/b.ko: kernel/c.ko\nkernel/c.ko:\n");
+        let (dependencies, aliases) =
+            modules(&[("a", &["b"]), ("b", &["c"]), ("c", &[])]).indices("usr/lib/modules/6");
+        assert_eq!(
+            dependencies,
+            "kernel/a.ko: kernel/b.ko kernel/c.ko\nkernel/b.ko: kernel/c.ko\nkernel/c.ko:\n"
+        );
         assert_eq!(aliases, "alias fs-a a\nalias fs-b b\nalias fs-c c\n");
     }
 

@@ -13,8 +13,14 @@ pub(crate) fn complete(tree: &mut Tree, recipe: &Recipe) -> Result<(Modules, Str
     let (dependencies, aliases) = modules.indices(&directory);
     tree.file(&format!("{directory}/modules.dep"), dependencies);
     tree.file(&format!("{directory}/modules.alias"), aliases);
-    tree.file("usr/lib/modules/load-order", load_order(&modules, &recipe.engine_modules));
-    tree.file("usr/lib/modules/load-order-vsock", load_order(&modules, &recipe.vsock_modules));
+    tree.file(
+        "usr/lib/modules/load-order",
+        load_order(&modules, &recipe.engine_modules, &recipe.early_modules),
+    );
+    tree.file(
+        "usr/lib/modules/load-order-vsock",
+        load_order(&modules, &recipe.vsock_modules, &recipe.early_modules),
+    );
     tree.retain(|path| path != "boot" && !path.starts_with("boot/"));
     directories(tree);
     accounts(tree);
@@ -29,17 +35,44 @@ pub(crate) fn kernel_version(tree: &Tree) -> Result<String> {
     found.map(str::to_owned).ok_or_else(|| Error::Incomplete { what: "kernel (boot/vmlinuz-*)".to_owned() })
 }
 
-/// Paths in the guest, one a line.
-fn load_order(modules: &Modules, names: &[String]) -> String {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    modules.in_order(&names).iter().map(|module| format!("/{}\n", module.path)).collect()
+/// Paths in the guest, one a line, without what the initial RAM disk has loaded.
+fn load_order(modules: &Modules, names: &[String], early: &[String]) -> String {
+    let words = |names: &[String]| modules.in_order(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let early = words(early);
+    words(names)
+        .iter()
+        .filter(|module| !early.contains(module))
+        .map(|module| format!("/{}\n", module.path))
+        .collect()
 }
 
 /// Mount points, and directories that programs expect. Where they write, the agent puts memory or the data disk.
 fn directories(tree: &mut Tree) {
-    for path in ["dev", "proc", "sys", "run", "mnt", "media", "srv", "home", "opt", "var", "var/lib", "var/log", "var/cache",
-                 "var/lib/docker", "var/lib/containerd", "var/lib/dhow", "etc", "etc/docker", "etc/containerd", "etc/cni",
-                 "etc/cni/net.d", "usr/local", "usr/local/bin"] {
+    for path in [
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "mnt",
+        "media",
+        "srv",
+        "home",
+        "opt",
+        "var",
+        "var/lib",
+        "var/log",
+        "var/cache",
+        "var/lib/docker",
+        "var/lib/containerd",
+        "var/lib/dhow",
+        "etc",
+        "etc/docker",
+        "etc/containerd",
+        "etc/cni",
+        "etc/cni/net.d",
+        "usr/local",
+        "usr/local/bin",
+    ] {
         if tree.get(path).is_none() {
             tree.directory(path);
         }
@@ -52,9 +85,18 @@ fn directories(tree: &mut Tree) {
 
 /// What Debian's `base-passwd` and `base-files` say, reduced to what a guest has.
 fn accounts(tree: &mut Tree) {
-    tree.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
-    tree.file("etc/group", "root:x:0:\nadm:x:4:\ntty:x:5:\ndisk:x:6:\nkmem:x:15:\ndocker:x:999:\nnogroup:x:65534:\n");
-    tree.file("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n");
+    tree.file(
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    );
+    tree.file(
+        "etc/group",
+        "root:x:0:\nadm:x:4:\ntty:x:5:\ndisk:x:6:\nkmem:x:15:\ndocker:x:999:\nnogroup:x:65534:\n",
+    );
+    tree.file(
+        "etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n",
+    );
     tree.file("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
     tree.file("etc/subuid", "");
     tree.file("etc/subgid", "");

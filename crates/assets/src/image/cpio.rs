@@ -47,7 +47,19 @@ impl Entry<'_> {
         let size = u32::try_from(self.content.len()).map_err(io::Error::other)?;
         let name = self.path.len() as u32 + 1;
         let fields = [
-            self.inode, self.mode, self.ids.0, self.ids.1, links, 0, size, 0, 0, self.device.0, self.device.1, name, 0,
+            self.inode,
+            self.mode,
+            self.ids.0,
+            self.ids.1,
+            links,
+            0,
+            size,
+            0,
+            0,
+            self.device.0,
+            self.device.1,
+            name,
+            0,
         ];
         let mut header = b"070701".to_vec();
         for field in fields {
@@ -91,8 +103,12 @@ mod tests {
         if program == "busybox" {
             command.arg("cpio");
         }
-        let mut child =
-            command.args(["-t", "-v"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it was there");
+        let mut child = command
+            .args(["-t", "-v"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it was there");
         child.stdin.take().unwrap().write_all(&archive).unwrap();
         let listing = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
         for word in ["crw-------", "dev/console", "modules/a.ko", "link -> modules/a.ko", "drwxr-xr-x"] {

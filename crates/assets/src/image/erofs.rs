@@ -71,7 +71,8 @@ struct Inode<'a> {
 impl<'a> Plan<'a> {
     fn new(tree: &'a Tree) -> io::Result<Self> {
         let entries: Vec<(&str, &Node)> = tree.iter().collect();
-        let index: BTreeMap<&str, usize> = entries.iter().enumerate().map(|(at, (path, _))| (*path, at)).collect();
+        let index: BTreeMap<&str, usize> =
+            entries.iter().enumerate().map(|(at, (path, _))| (*path, at)).collect();
         let children = children(&entries, &index)?;
         let mut position = SUPERBLOCK + SUPERBLOCK_SIZE;
         let mut data_blocks = 0;
@@ -94,7 +95,15 @@ impl<'a> Plan<'a> {
             // the first, so that counting its entries that are directories gives the same.
             let linked = children[at].iter().filter(|(_, child)| is_directory(entries[*child].1)).count();
             let links = if is_directory(node) { linked as u32 } else { 1 };
-            inodes.push(Inode { node, position, size, stored, first_block: data_blocks, links, directory: Vec::new() });
+            inodes.push(Inode {
+                node,
+                position,
+                size,
+                stored,
+                first_block: data_blocks,
+                links,
+                directory: Vec::new(),
+            });
             data_blocks += stored.div_ceil(BLOCK);
             position = (position + needed).next_multiple_of(SLOT);
         }

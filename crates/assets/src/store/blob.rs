@@ -36,7 +36,10 @@ impl Store {
         let (buffer, sha256, size) = sink.finish();
         let output = Output { sha256, size };
         check(&output)?;
-        let file = buffer.into_inner().map_err(std::io::IntoInnerError::into_error).at("write a file in", &scratch)?;
+        let file = buffer
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)
+            .at("write a file in", &scratch)?;
         self.place(file, &output)?;
         Ok(output)
     }
@@ -88,7 +91,9 @@ impl Store {
             hash::first_difference(&expected, &found)
         });
         let what = match place {
-            Some((start, end)) => format!("the first difference is in bytes {start} to {}", end.min(length.max(start + 1)) - 1),
+            Some((start, end)) => {
+                format!("the first difference is in bytes {start} to {}", end.min(length.max(start + 1)) - 1)
+            }
             None => "where it differs is not known".to_owned(),
         };
         if length != output.size {

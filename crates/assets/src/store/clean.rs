@@ -69,7 +69,8 @@ impl Store {
         }
         for (below, keep) in [("blobs/sha256", &kept), ("stamps", &kept), ("packages", &packages)] {
             for path in self.entries(below)? {
-                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let name =
+                    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 let digest = name.split('.').next().unwrap_or(&name);
                 if !keep.contains(digest) {
                     unused.push(path);

@@ -49,7 +49,8 @@ impl Store {
             let path = if below.is_empty() { directory.clone() } else { directory.join(below) };
             match DirBuilder::new().recursive(below.is_empty()).mode(0o755).create(&path) {
                 // A umask may have taken rights that readers of other users need.
-                Ok(()) => std::fs::set_permissions(&path, Permissions::from_mode(0o755)).at("open to readers", &path)?,
+                Ok(()) => std::fs::set_permissions(&path, Permissions::from_mode(0o755))
+                    .at("open to readers", &path)?,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 // Somebody else's store: what is there can be read.
                 Err(_) if !below.is_empty() && directory.join("blobs/sha256").is_dir() => {}
@@ -77,7 +78,8 @@ impl Store {
             other => other.at("read", &pointer)?,
         };
         let name = name.trim();
-        let refuse = |reason: &str| Error::NotBootable { path: pointer.clone(), arch, reason: reason.to_owned() };
+        let refuse =
+            |reason: &str| Error::NotBootable { path: pointer.clone(), arch, reason: reason.to_owned() };
         if name.contains('/') || !name.starts_with(arch.debian()) {
             return Err(refuse("it names no manifest of this architecture"));
         }

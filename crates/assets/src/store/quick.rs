@@ -41,7 +41,9 @@ impl Store {
     ) -> Result<()> {
         let refuse = |reason: String| Error::NotBootable { path: path.to_path_buf(), arch, reason };
         let metadata = match path.symlink_metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(refuse("it is missing".to_owned())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(refuse("it is missing".to_owned()));
+            }
             other => other.at("look at", path)?,
         };
         if !metadata.is_file() {
@@ -90,7 +92,8 @@ impl Store {
 
 /// The change time is among them: no program can set it back.
 fn stamp_of(metadata: &Metadata) -> String {
-    let (modified, changed) = ((metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec()));
+    let (modified, changed) =
+        ((metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec()));
     format!("{} {} {modified:?} {changed:?}\n", metadata.size(), metadata.ino())
 }
 
