@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dhow_cli::{Asset, AssetsCommand, AssetsDone, Check, Failure, House, Problem, Report, launch};
-use dhow_home::Home;
+use dhow_cli::{Asset, AssetsCommand, AssetsDone, Check, Failure, House, Problem, Report};
 use dhow_home::lock::FileLock;
+use dhow_home::{Home, launch};
 use dhow_model::{Arch, Config, MachineName};
 use dhow_proto::HOST_PROTOCOL;
 use dhow_proto::control::control_server::{Control, ControlServer};
@@ -40,18 +40,15 @@ impl House for Fake {
             return ExitCode::from(7);
         }
         if wrong("refuse") {
-            launch::answer(Err(&Failure::new(
-                "disk-full",
-                "the disk is full\n12 KiB are free",
-                "free 2 GiB",
-            )));
+            let failure = Failure::new("disk-full", "the disk is full\n12 KiB are free", "free 2 GiB");
+            launch::answer(Err(&failure)).ok();
             return ExitCode::FAILURE;
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime.map(|runtime| runtime.block_on(serve(home))) {
             Ok(Ok(())) => ExitCode::SUCCESS,
             Ok(Err(error)) => {
-                launch::answer(Err(&Failure::new("fake", error.to_string(), "")));
+                launch::answer(Err(&Failure::new("fake", error.to_string(), ""))).ok();
                 ExitCode::FAILURE
             }
             Err(_) => ExitCode::FAILURE,
@@ -135,7 +132,7 @@ async fn serve(home: &Home) -> std::io::Result<()> {
     let end = Arc::new(Notify::new());
     let engine =
         Engine { home: home.clone(), up: Arc::default(), forced: Arc::default(), end: Arc::clone(&end) };
-    launch::answer(Ok(()));
+    launch::answer(Ok(()))?;
     tonic::transport::Server::builder()
         .add_service(ControlServer::new(engine))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move { end.notified().await })

@@ -46,7 +46,7 @@ pub struct Everywhere {
     /// Do not show how far long work is
     #[arg(long, global = true, help_heading = "Everywhere")]
     pub no_progress: bool,
-    /// Give up after this time; up has 1800 seconds by default, down 180, others 10
+    /// Give up after this time [default: up 1800, down 120, beyond the configured limits; others 10]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400), help_heading = "Everywhere")]
     pub time_limit: Option<u32>,
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use dhow_model::Failure;
 use dhow_proto::control::control_client::ControlClient;
 use dhow_proto::control::progress::What;
 use dhow_proto::control::{
@@ -18,9 +19,6 @@ use tonic::{Code, Request, Status, Streaming};
 use crate::VERSION;
 use crate::error::{Error, Result};
 use crate::house::Report;
-
-/// The longest silence of a daemon that works: a step that takes longer says so with details.
-const SILENCE: Duration = Duration::from_secs(600);
 
 /// How long a command may take, and from when on.
 #[derive(Debug, Clone, Copy)]
@@ -166,13 +164,11 @@ impl Following {
     /// Shows the work until it ends. Cancelled at any point, it can be called again.
     ///
     /// # Errors
-    /// When the work failed, the daemon went away or says nothing for too long, or time is up.
+    /// When the work failed, the daemon went away, or time is up.
     pub async fn end(&mut self, report: &mut dyn Report, deadline: Deadline) -> Result<Done> {
         loop {
-            let limit = deadline.left().min(SILENCE);
-            let Ok(message) = tokio::time::timeout(limit, self.stream.message()).await else {
-                let limit = if deadline.left().is_zero() { deadline.limit } else { SILENCE };
-                return Err(Error::TimedOut { step: self.step.clone(), limit, goes_on: true });
+            let Ok(message) = tokio::time::timeout(deadline.left(), self.stream.message()).await else {
+                return Err(deadline.missed(&self.step, true));
             };
             let message = message.map_err(|e| refused(&self.step, &e))?;
             let Some(progress) = message else {
@@ -186,7 +182,7 @@ impl Following {
                 Some(What::Detail(words)) => report.detail(&words),
                 Some(What::Note(words)) => report.note(&words),
                 Some(What::Done(done)) => return Ok(done),
-                Some(What::Failed(failed)) => return Err(Error::Failed(failed.into())),
+                Some(What::Failed(f)) => return Err(Error::Failed(Failure::new(f.code, f.message, f.hint))),
                 // A newer daemon may say more than we understand.
                 None => {}
             }

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use clap_complete::Shell;
 use dhow_home::Home;
-use dhow_model::{Arch, MachineName};
+use dhow_model::{Arch, Failure, MachineName};
 
 use crate::args::{AssetsVerb, ConfigVerb, ContextVerb, Everywhere, ForArch, Typed, Verb};
 use crate::error::{Error, Result};
-use crate::failure::Failure;
 use crate::house::AssetsCommand;
 use crate::logs;
 use crate::output::{Output, Style, stderr_is_terminal};

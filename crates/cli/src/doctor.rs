@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dhow_home::Home;
-use dhow_model::Config;
+use dhow_model::{Config, Failure};
 use serde_json::json;
 
 use crate::command::Caller;
@@ -11,7 +11,6 @@ use crate::config;
 use crate::context::Context;
 use crate::error::Result;
 use crate::exit;
-use crate::failure::Failure;
 use crate::house::{Check, House, Verdict};
 use crate::output::Style;
 use crate::text;
@@ -21,7 +20,8 @@ use crate::text;
 /// # Errors
 /// When the answer cannot be written.
 pub fn doctor(house: &dyn House, caller: &Caller) -> Result<u8> {
-    let (config, mut checks) = ours(&caller.home);
+    let (config, file) = configuration(&caller.home);
+    let mut checks = vec![file];
     checks.extend(house.doctor(&caller.home, &config));
     checks.push(docker_client());
     checks.push(docker_context(&caller.home, &config));
@@ -31,12 +31,8 @@ pub fn doctor(house: &dyn House, caller: &Caller) -> Result<u8> {
     Ok(if healthy { exit::OK } else { exit::FAILED })
 }
 
-/// The directory and the configuration, and what is wrong with them.
-fn ours(home: &Home) -> (Config, Vec<Check>) {
-    let directory = match home.create() {
-        Ok(()) => Check::good("directory", home.root().display().to_string()),
-        Err(error) => Check::bad("directory", error.to_string(), "export DHOW_HOME=/another/directory"),
-    };
+/// The configuration, and what is wrong with it.
+fn configuration(home: &Home) -> (Config, Check) {
     let path = home.config_file();
     match config::load(home) {
         Ok(config) => {
@@ -45,12 +41,9 @@ fn ours(home: &Home) -> (Config, Vec<Check>) {
             } else {
                 "every default; there is no file".to_owned()
             };
-            (config, vec![directory, Check::good("configuration", found)])
+            (config, Check::good("configuration file", found))
         }
-        Err(error) => {
-            let check = Check::bad("configuration", error.to_string(), error.hint());
-            (Config::default(), vec![directory, check])
-        }
+        Err(error) => (Config::default(), Check::bad("configuration file", error.to_string(), error.hint())),
     }
 }
 

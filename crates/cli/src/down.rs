@@ -18,8 +18,8 @@ use crate::launch::{self, held};
 use crate::progress::Progress;
 use crate::text;
 
-/// Longer than the daemon gives machines: it forces them before this.
-const LIMIT: Duration = Duration::from_secs(180);
+/// Beyond what the configuration gives machines, at the end of which the daemon forces them.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a daemon that has stopped everything may take to end.
 const END: Duration = Duration::from_secs(15);
@@ -41,14 +41,16 @@ struct Answer {
 /// # Errors
 /// When it cannot be stopped, or the previous Docker context not restored.
 pub async fn down(caller: &Caller, force: bool) -> Result<u8> {
-    let mut progress = Progress::new(&caller.output);
-    let done = match find(caller, &mut progress).await? {
-        None => None,
-        Some(daemon) => Some(stop(caller, daemon, force, &mut progress).await?),
-    };
-    progress.finish();
     // A configuration that cannot be read must not keep anybody from stopping.
     let config = config::load(&caller.home).unwrap_or_default();
+    let limit = LIMIT + Duration::from_secs(config.limits.stop.into());
+    let deadline = Deadline::after(caller.time_limit.unwrap_or(limit));
+    let mut progress = Progress::new(&caller.output);
+    let done = match find(caller, deadline, &mut progress).await? {
+        None => None,
+        Some(daemon) => Some(stop(daemon, force, deadline, &mut progress).await?),
+    };
+    progress.finish();
     let restored_context = Context::of(&caller.home, &config)?.restore()?;
     let mut answer = Answer {
         event: "done",
@@ -88,7 +90,7 @@ pub fn supervised(home: &Home) -> Result<Vec<MachineName>> {
 }
 
 /// The daemon to ask. Where it was killed and a machine goes on, a new one takes the machine over first (spec 6.9).
-async fn find(caller: &Caller, progress: &mut Progress) -> Result<Option<Daemon>> {
+async fn find(caller: &Caller, deadline: Deadline, progress: &mut Progress) -> Result<Option<Daemon>> {
     if let Some(daemon) = launch::running(&caller.home).await? {
         return Ok(Some(daemon));
     }
@@ -98,12 +100,11 @@ async fn find(caller: &Caller, progress: &mut Progress) -> Result<Option<Daemon>
     }
     progress.note(&format!("{} runs without a daemon; a new one takes over to stop it", machines.join(", ")));
     progress.step("starting the daemon");
-    launch::ensure(&caller.home).await.map(Some)
+    launch::ensure(&caller.home, deadline).await.map(Some)
 }
 
 /// Stops everything; a second Ctrl-C forces (spec 6.6), a third gives up.
-async fn stop(caller: &Caller, mut daemon: Daemon, force: bool, progress: &mut Progress) -> Result<Done> {
-    let deadline = Deadline::after(caller.time_limit.unwrap_or(LIMIT));
+async fn stop(mut daemon: Daemon, force: bool, deadline: Deadline, progress: &mut Progress) -> Result<Done> {
     if let Some(words) = daemon.other_version() {
         progress.note(&words);
     }

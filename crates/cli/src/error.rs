@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::failure::Failure;
+use dhow_model::Failure;
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -36,10 +36,8 @@ pub enum Error {
         source: io::Error,
     },
     /// A daemon ended before it was ready, and did not say why.
-    #[error("the daemon ended before it was ready ({status})\n{}", if tail.is_empty() { "it wrote nothing to its log" } else { tail })]
+    #[error("the daemon ended before it was ready\n{}", if tail.is_empty() { "it wrote nothing to its log" } else { tail })]
     DaemonDied {
-        /// How it ended.
-        status: String,
         /// What it wrote to its log.
         tail: String,
     },

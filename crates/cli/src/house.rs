@@ -5,15 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dhow_home::Home;
-use dhow_model::{Arch, Config, MachineName};
+use dhow_model::{Arch, Config, Failure, MachineName};
 use serde::Serialize;
-
-use crate::failure::Failure;
 
 /// The rest of the executable. Calls block; each runs on the program's first thread, outside of any runtime, so that an
 /// implementation may start its own.
 pub trait House {
-    /// Is the daemon until it ends (`dhow daemon`). When it serves, it says so with [`crate::launch::answer`]; when it
+    /// Is the daemon until it ends (`dhow daemon`). When it serves, it says so with [`dhow_home::launch::answer`]; when it
     /// cannot start, it says why with the same.
     fn daemon(&self, home: &Home) -> ExitCode;
 

@@ -16,9 +16,8 @@ mod doctor;
 mod down;
 mod error;
 pub mod exit;
-mod failure;
 mod house;
-pub mod launch;
+mod launch;
 mod logs;
 mod output;
 mod progress;
@@ -37,8 +36,8 @@ use args::Typed;
 use command::{Caller, Command, Task};
 use output::{Output, Style};
 
+pub use dhow_model::Failure;
 pub use error::{Error, Result};
-pub use failure::Failure;
 pub use house::{Asset, AssetsCommand, AssetsDone, Check, House, Problem, Report, Verdict};
 
 /// Our version, the same for every crate of a release.
@@ -93,11 +92,10 @@ fn end(result: Result<u8>, output: &Output) -> u8 {
     }
 }
 
-/// The daemon outlives the terminal that it was started from, and its Ctrl-C.
+/// A daemon that a command started outlives that command's terminal and its Ctrl-C.
 fn be_daemon(house: &dyn House, caller: &Caller, detached: bool) -> ExitCode {
-    if detached && let Err(error) = rustix::process::setsid() {
-        // Already the leader of a process group: there is nothing to leave.
-        output::write_stderr(&format!("warning: the daemon stays in its caller's session: {error}\n"));
+    if detached {
+        dhow_home::launch::detach();
     }
     house.daemon(&caller.home)
 }

@@ -3,11 +3,11 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use dhow_model::Failure;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::failure::Failure;
 use crate::text;
 
 /// How to speak, decided once from the command line and the surroundings.

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use dhow_model::Failure;
 use dhow_proto::control::Done;
 use serde::Serialize;
 
@@ -12,7 +13,6 @@ use crate::config;
 use crate::context::{Context, State};
 use crate::error::{Error, Result};
 use crate::exit;
-use crate::failure::Failure;
 use crate::house::Report as _;
 use crate::launch;
 use crate::output::Style;
@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::status::{Step, steps, table};
 use crate::text;
 
-/// A first start may build boot assets.
+/// For boot assets, which a first start builds, and the daemon; the machine has its own limit.
 const LIMIT: Duration = Duration::from_secs(1800);
 
 /// The last document of `dhow up --json`.
@@ -47,8 +47,10 @@ pub async fn up(caller: &Caller) -> Result<u8> {
     let context = Context::of(&caller.home, &config)?;
     let mut progress = Progress::new(&caller.output);
     let asked = Cell::new(false);
+    let limit = LIMIT + Duration::from_secs(config.limits.start.into());
+    let deadline = Deadline::after(caller.time_limit.unwrap_or(limit));
     let (done, version) = tokio::select! {
-        done = start(caller, &mut progress, &asked) => done?,
+        done = start(caller, deadline, &mut progress, &asked) => done?,
         pressed = tokio::signal::ctrl_c() => {
             pressed.map_err(|source| Error::Surroundings { what: "Ctrl-C cannot be waited for", source })?;
             return Err(interrupted(progress.current(), asked.get()));
@@ -97,10 +99,14 @@ fn interrupted(step: &str, asked: bool) -> Error {
     Error::Interrupted { step: step.to_owned(), consequence: consequence.to_owned(), hint: hint.to_owned() }
 }
 
-async fn start(caller: &Caller, progress: &mut Progress, asked: &Cell<bool>) -> Result<(Done, String)> {
-    let deadline = Deadline::after(caller.time_limit.unwrap_or(LIMIT));
+async fn start(
+    caller: &Caller,
+    deadline: Deadline,
+    progress: &mut Progress,
+    asked: &Cell<bool>,
+) -> Result<(Done, String)> {
     progress.step("connecting to the daemon");
-    let mut daemon = deadline.wait("the daemon's start", launch::ensure(&caller.home)).await??;
+    let mut daemon = launch::ensure(&caller.home, deadline).await?;
     daemon.require_our_protocol()?;
     if let Some(words) = daemon.other_version() {
         progress.note(&words);

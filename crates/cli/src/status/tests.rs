@@ -55,7 +55,7 @@ fn reply() -> StatusReply {
 }
 
 /// An hour after the daemon's start.
-const NOW: u64 = 3601_000_000_000;
+const NOW: u64 = 3_601_000_000_000;
 
 #[test]
 fn a_running_engine_shows_what_it_costs_and_where_its_start_went() {
