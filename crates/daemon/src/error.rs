@@ -35,10 +35,14 @@ impl Error {
     #[must_use]
     pub fn failure(&self) -> Failure {
         match self {
-            Self::AlreadyRunning(_) => Failure::new("already-running", self.to_string(), "look at it with `dhow status`"),
+            Self::AlreadyRunning(_) => {
+                Failure::new("already-running", self.to_string(), "look at it with `dhow status`")
+            }
             Self::Home(_) => Failure::new("home", self.to_string(), ""),
             Self::Engine(error) => error.failure(),
-            Self::Serve { .. } => Failure::new("files", self.to_string(), "check the directory's owner and mode"),
+            Self::Serve { .. } => {
+                Failure::new("files", self.to_string(), "check the directory's owner and mode")
+            }
         }
     }
 }

@@ -73,8 +73,9 @@ async fn serve(
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
     let router = tonic::transport::Server::builder().add_service(service);
-    let reflection =
-        tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS).build_v1();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .build_v1();
     let router = match reflection {
         Ok(reflection) => router.add_service(reflection),
         Err(error) => {

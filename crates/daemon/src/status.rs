@@ -33,7 +33,12 @@ pub fn machine(home: &Home, name: &MachineName, snapshot: Snapshot) -> control::
         services: status
             .services
             .into_iter()
-            .map(|s| control::Service { name: s.name, state: s.state, restarts: s.restarts, last_exit: s.last_exit })
+            .map(|s| control::Service {
+                name: s.name,
+                state: s.state,
+                restarts: s.restarts,
+                last_exit: s.last_exit,
+            })
             .collect(),
         memory_available_bytes: status.memory_available_bytes,
         disk_free_bytes: status.disk_free_bytes,

@@ -28,7 +28,9 @@ pub fn up(state: State, made: Option<&MachineSpec>, asked: &MachineSpec) -> Resu
         None => Vec::new(),
     };
     Ok(match state {
-        State::Absent | State::Created | State::Suspended | State::Stopped | State::Failed => Action::Start(drifted),
+        State::Absent | State::Created | State::Suspended | State::Stopped | State::Failed => {
+            Action::Start(drifted)
+        }
         State::Stopping | State::Suspending => Action::WaitForEnd,
         State::Starting | State::Running | State::Idle if !drifted.is_empty() => Action::Restart(drifted),
         State::Starting => Action::Wait,

@@ -74,6 +74,8 @@ fn check(name: &str, found: Result<String, dhow_model::Failure>) -> Check {
     let name = name.to_owned();
     match found {
         Ok(found) => Check { name, verdict: Verdict::Ok, found, advice: None },
-        Err(failure) => Check { name, verdict: Verdict::Fail, found: failure.message, advice: Some(failure.hint) },
+        Err(failure) => {
+            Check { name, verdict: Verdict::Fail, found: failure.message, advice: Some(failure.hint) }
+        }
     }
 }

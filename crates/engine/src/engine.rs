@@ -62,15 +62,8 @@ impl Engine {
         machine.recover()?;
         let (commands, queue) = mpsc::channel(16);
         let task = tokio::spawn(machine.run(queue));
-        let shared = Shared {
-            home: home.clone(),
-            planning: Mutex::new(()),
-            commands,
-            snapshot,
-            ready,
-            events,
-            task,
-        };
+        let shared =
+            Shared { home: home.clone(), planning: Mutex::new(()), commands, snapshot, ready, events, task };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -133,9 +126,10 @@ impl Engine {
     /// When the machine is off or does not answer.
     pub async fn docker(&self) -> Result<dhow_channel::Stream> {
         let dialer = self.ready().await?;
-        dialer.dial(Port::DOCKER, DIAL).await.map_err(|e| {
-            Error::Supervisor { machine: MachineName::native(), why: e.to_string() }
-        })
+        dialer
+            .dial(Port::DOCKER, DIAL)
+            .await
+            .map_err(|e| Error::Supervisor { machine: MachineName::native(), why: e.to_string() })
     }
 
     async fn ready(&self) -> Result<Dialer> {

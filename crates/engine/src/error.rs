@@ -107,17 +107,25 @@ impl Error {
             Self::DiskFull { .. } => ("disk-full", "make room on that disk, then run `dhow up`"),
             Self::Home(_) => ("home", "then run `dhow up`"),
             Self::File { .. } => ("files", "check the file's owner and mode, then run `dhow up`"),
-            Self::NoAgent { .. } => {
-                ("agent-missing", "reinstall Dhow, or set DHOW_AGENTS to the directory that holds dhow-agent-ARCH")
+            Self::NoAgent { .. } => (
+                "agent-missing",
+                "reinstall Dhow, or set DHOW_AGENTS to the directory that holds dhow-agent-ARCH",
+            ),
+            Self::Hypervisor(dhow_hypervisor::Error::NotInstalled { .. }) => {
+                ("qemu-missing", "then run `dhow up` again")
             }
-            Self::Hypervisor(dhow_hypervisor::Error::NotInstalled { .. }) => ("qemu-missing", "then run `dhow up` again"),
-            Self::Hypervisor(dhow_hypervisor::Error::TooOld { .. }) => ("qemu-too-old", "then run `dhow up` again"),
+            Self::Hypervisor(dhow_hypervisor::Error::TooOld { .. }) => {
+                ("qemu-too-old", "then run `dhow up` again")
+            }
             Self::Hypervisor(_) => ("hypervisor", "run `dhow doctor`"),
-            Self::DiskWouldShrink(_) => {
-                ("disk-would-shrink", "type `dhow config set machine.disk SIZE` with its present size or more")
-            }
+            Self::DiskWouldShrink(_) => (
+                "disk-would-shrink",
+                "type `dhow config set machine.disk SIZE` with its present size or more",
+            ),
             Self::Launch { .. } => ("supervisor", "read `dhow logs supervisor`"),
-            Self::Supervisor { .. } => ("supervisor", "read `dhow logs supervisor`; `dhow down --force` ends it"),
+            Self::Supervisor { .. } => {
+                ("supervisor", "read `dhow logs supervisor`; `dhow down --force` ends it")
+            }
             Self::State { .. } => ("state", "look at it with `dhow status`"),
             Self::Ending => ("ending", "run `dhow up`"),
         };
@@ -130,11 +138,23 @@ fn assets(error: &Error, source: &dhow_assets::Error) -> Failure {
     let (code, hint) = match source {
         A::DiskFull { .. } => ("disk-full", "make room on that disk, then run the same command again"),
         A::NoMirror => ("no-mirror", "dhow config set assets.mirror URL"),
-        A::Download { .. } | A::NotOnMirror { .. } => ("download", "check the network, then run the same command again"),
-        A::MissingProgram { package, .. } => return Failure::new("program-missing", error.to_string(), format!("install the package {package}")),
+        A::Download { .. } | A::NotOnMirror { .. } => {
+            ("download", "check the network, then run the same command again")
+        }
+        A::MissingProgram { package, .. } => {
+            return Failure::new(
+                "program-missing",
+                error.to_string(),
+                format!("install the package {package}"),
+            );
+        }
         A::MissingKeyring { .. } => ("keyring-missing", "install the package debian-archive-keyring"),
-        A::WrongHash { .. } | A::WrongSize { .. } | A::NotBootable { .. } => ("assets-damaged", "dhow assets build"),
-        A::Signature { .. } | A::Expired { .. } => ("index-untrusted", "use another mirror: dhow config set assets.mirror URL"),
+        A::WrongHash { .. } | A::WrongSize { .. } | A::NotBootable { .. } => {
+            ("assets-damaged", "dhow assets build")
+        }
+        A::Signature { .. } | A::Expired { .. } => {
+            ("index-untrusted", "use another mirror: dhow config set assets.mirror URL")
+        }
         A::Agent { .. } => ("agent-unusable", "reinstall Dhow"),
         A::Busy { .. } => ("assets-busy", "wait for the other build"),
         _ => ("assets", "dhow assets verify"),

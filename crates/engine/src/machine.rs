@@ -150,7 +150,9 @@ impl Machine {
                     self.spec = Some(spec);
                     self.lifecycle = Lifecycle::found();
                 }
-                Err(error) => tracing::warn!(%error, path = %path.display(), "the description is damaged; it is made anew"),
+                Err(error) => {
+                    tracing::warn!(%error, path = %path.display(), "the description is damaged; it is made anew")
+                }
             },
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => return Err(Error::File { path, source }),
@@ -222,7 +224,12 @@ impl Machine {
     }
 
     /// `Some` when the machine is up already; `None` when it is on its way.
-    async fn bring_up(&mut self, spec: MachineSpec, timeline: Timeline, report: &Reporter) -> Result<Option<bool>> {
+    async fn bring_up(
+        &mut self,
+        spec: MachineSpec,
+        timeline: Timeline,
+        report: &Reporter,
+    ) -> Result<Option<bool>> {
         match decide::up(self.lifecycle.state(), self.spec.as_ref(), &spec)? {
             Action::Nothing => return Ok(Some(false)),
             Action::Wait => {
@@ -356,7 +363,11 @@ impl Machine {
                 if let Err(error) = self.want(false) {
                     tracing::warn!(%error, "cannot note that the machine was stopped");
                 }
-                self.answer_all(&Failure::new("stopped", format!("machine {} was stopped", self.name), "run `dhow up`"));
+                self.answer_all(&Failure::new(
+                    "stopped",
+                    format!("machine {} was stopped", self.name),
+                    "run `dhow up`",
+                ));
             }
         }
         self.snapshot.send_modify(|s| s.status = MachineStatus::default());
@@ -374,7 +385,9 @@ impl Machine {
                 tracing::warn!(machine = %self.name, seconds = wait.as_secs(), reason = %failure, "the machine failed and is started again");
                 self.retry_at = Some(Instant::now() + wait);
             }
-            None => tracing::error!(machine = %self.name, reason = %failure, "the machine failed too often and stays off"),
+            None => {
+                tracing::error!(machine = %self.name, reason = %failure, "the machine failed too often and stays off")
+            }
         }
     }
 
@@ -418,7 +431,9 @@ impl Machine {
                     tracing::trace!("nobody listens to events");
                 }
             }
-            Err(illegal) => tracing::error!(machine = %self.name, %illegal, "a rule of the lifecycle was broken"),
+            Err(illegal) => {
+                tracing::error!(machine = %self.name, %illegal, "a rule of the lifecycle was broken")
+            }
         }
     }
 
@@ -435,7 +450,8 @@ impl Machine {
         });
         let ready = self.readiness();
         self.ready.send_if_modified(|now| {
-            let same = matches!((&*now, &ready), (Ready::Yes(_), Ready::Yes(_)) | (Ready::Coming, Ready::Coming));
+            let same =
+                matches!((&*now, &ready), (Ready::Yes(_), Ready::Yes(_)) | (Ready::Coming, Ready::Coming));
             *now = ready;
             !same
         });
@@ -451,7 +467,11 @@ impl Machine {
             State::Failed if self.retry_at.is_some() => Ready::Coming,
             State::Failed => {
                 let trouble = self.snapshot.borrow().trouble.clone();
-                Ready::No(Failure::new("engine-failed", format!("the engine has failed: {trouble}"), "dhow up"))
+                Ready::No(Failure::new(
+                    "engine-failed",
+                    format!("the engine has failed: {trouble}"),
+                    "dhow up",
+                ))
             }
             state => Ready::No(Failure::new("engine-off", format!("the engine is {state}"), "dhow up")),
         }

@@ -21,7 +21,12 @@ const ROOM: Size = Size::mib(512);
 ///
 /// # Errors
 /// When this host cannot run it, or boot assets cannot be had.
-pub async fn native(home: &Home, config: &Config, timeline: &mut Timeline, report: &Reporter) -> Result<MachineSpec> {
+pub async fn native(
+    home: &Home,
+    config: &Config,
+    timeline: &mut Timeline,
+    report: &Reporter,
+) -> Result<MachineSpec> {
     let arch = Arch::host().ok_or(Error::Host)?;
     room(home.root())?;
 

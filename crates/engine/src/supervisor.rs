@@ -77,7 +77,9 @@ pub fn connect(home: &Home, name: &MachineName) -> Supervisor {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    let channel = Endpoint::from_static("http://supervisor").connect_timeout(QUESTION).connect_with_connector_lazy(connector);
+    let channel = Endpoint::from_static("http://supervisor")
+        .connect_timeout(QUESTION)
+        .connect_with_connector_lazy(connector);
     let client = SupervisorClient::new(channel)
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
@@ -144,10 +146,9 @@ impl Supervisor {
             Err(_) => self.kill("it did not answer in time").await?,
         };
         let path = self.dir.supervisor_lock();
-        FileLock::wait_exclusive(&path, END).await.map_err(|e| Error::Supervisor {
-            machine: self.name.clone(),
-            why: e.to_string(),
-        })?;
+        FileLock::wait_exclusive(&path, END)
+            .await
+            .map_err(|e| Error::Supervisor { machine: self.name.clone(), why: e.to_string() })?;
         Ok(reply)
     }
 
@@ -169,7 +170,10 @@ impl Supervisor {
     }
 
     fn refused(&self, status: &tonic::Status) -> Error {
-        Error::Supervisor { machine: self.name.clone(), why: format!("{}: {}", status.code(), status.message()) }
+        Error::Supervisor {
+            machine: self.name.clone(),
+            why: format!("{}: {}", status.code(), status.message()),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use dhow_channel::Dialer;
 use dhow_model::Port;
 use dhow_proto::agent::agent_client::AgentClient;
 use dhow_proto::agent::{
-    BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest, SetClockRequest, ShutdownRequest,
-    ShutdownStep,
+    BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest, SetClockRequest,
+    ShutdownRequest, ShutdownStep,
 };
 use dhow_proto::{AGENT_PROTOCOL, MESSAGE_LIMIT};
 use hyper_util::rt::TokioIo;

@@ -24,7 +24,8 @@ pub struct Lease {
 /// When none is free or a lock cannot be made.
 pub fn lease(run: &Path, dir: &MachineDir, refused: &BTreeSet<GuestCid>) -> Result<Lease> {
     let previous = std::fs::read_to_string(dir.last_cid()).ok();
-    let previous = previous.and_then(|t| t.trim().parse::<u64>().ok()).and_then(|n| GuestCid::try_from(n).ok());
+    let previous =
+        previous.and_then(|t| t.trim().parse::<u64>().ok()).and_then(|n| GuestCid::try_from(n).ok());
     let mut held = BTreeSet::new();
     while let Some(cid) = cid::choose(previous, &held, refused) {
         let path = run.join(format!("cid-{cid}.lock"));

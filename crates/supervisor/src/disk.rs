@@ -33,7 +33,7 @@ pub struct DataImage {
 /// Makes the image if there is none, waits for its holders, and brings it to `size`.
 ///
 /// # Errors
-/// When it is held for 10 s, would have to shrink, or cannot be written.
+/// When it is held for 10 s, holds something that is not ours, would have to shrink, or cannot be written.
 pub async fn open(dir: &MachineDir, size: Size) -> Result<DataImage> {
     let path = dir.data_image();
     let file = |source| Error::File { path: path.clone(), source };
@@ -41,7 +41,12 @@ pub async fn open(dir: &MachineDir, size: Size) -> Result<DataImage> {
         make(dir, size).map_err(file)?;
     }
     let lock = FileLock::wait_exclusive(&path, HOLDERS).await.map_err(Error::DiskHeld)?;
-    if dir.data_unformatted().exists() && !carries_ext4(lock.file()).map_err(file)? {
+    let blank = has_no_data(lock.file()).map_err(file)?;
+    let ext4 = carries_ext4(lock.file()).map_err(file)?;
+    if !blank && !ext4 && !dir.data_unformatted().exists() {
+        return Err(Error::ForeignDisk { path });
+    }
+    if !blank && !ext4 {
         // An earlier first boot was cut off while it formatted: no guest ever mounted this image.
         tracing::info!(image = %path.display(), "the data disk was never formatted to the end; starting it over");
         lock.file().set_len(0).map_err(file)?;
@@ -125,8 +130,18 @@ mod tests {
         assert!(dhow_home::process::allocated_bytes(&dir.data_image()) < 1 << 20);
         drop(image);
         formatted(&dir).unwrap();
-        poke(&dir, b"x", 7 << 30);
+        poke(&dir, &EXT4_MAGIC, EXT4_MAGIC_AT);
         assert_eq!(open(&dir, Size::gib(64)).await.unwrap().blank, DiskBlank::Unproven);
+    }
+
+    /// Spec 7.5: what is not ours is not formatted, not resized, not touched.
+    #[tokio::test]
+    async fn a_file_that_is_not_ours_is_refused_and_stays_as_it_was() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = dir(&temp);
+        atomic::write(&dir.data_image(), b"somebody's file", 0o600).unwrap();
+        assert!(matches!(open(&dir, Size::gib(4)).await, Err(Error::ForeignDisk { .. })));
+        assert_eq!(std::fs::read(dir.data_image()).unwrap(), b"somebody's file");
     }
 
     /// Spec 7.5: a first boot that was cut off while formatting starts over; a disk that was mounted once never does.
@@ -141,7 +156,7 @@ mod tests {
         assert_eq!(open(&dir, Size::gib(4)).await.unwrap().blank, DiskBlank::Unproven);
         formatted(&dir).unwrap();
         poke(&dir, &[0, 0], EXT4_MAGIC_AT);
-        assert_eq!(open(&dir, Size::gib(4)).await.unwrap().blank, DiskBlank::Unproven);
+        assert!(matches!(open(&dir, Size::gib(4)).await, Err(Error::ForeignDisk { .. })));
     }
 
     /// Spec 6.4.

@@ -42,6 +42,12 @@ pub enum Error {
         /// What is asked.
         asked: u64,
     },
+    /// The data image holds something, and that is no file system of ours.
+    #[error("the data disk {path} is not blank and holds no file system of Dhow's; it was not touched")]
+    ForeignDisk {
+        /// The image.
+        path: PathBuf,
+    },
     /// Somebody else has the data image open.
     #[error("the data disk is in use: {0}")]
     DiskHeld(#[source] LockError),
@@ -81,7 +87,9 @@ pub enum Error {
         reason: String,
     },
     /// The agent speaks another version of the protocol.
-    #[error("the guest's agent speaks protocol {agent}, and this Dhow speaks {ours}; build the boot assets again")]
+    #[error(
+        "the guest's agent speaks protocol {agent}, and this Dhow speaks {ours}; build the boot assets again"
+    )]
     AgentVersion {
         /// The agent's.
         agent: u32,
@@ -115,13 +123,27 @@ impl Error {
             Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 ("disk-full", "make room on the disk that holds Dhow's directory, then run `dhow up`")
             }
-            Self::File { .. } | Self::Serve { .. } => ("files", "check the directory's owner and mode, then run `dhow up`"),
+            Self::File { .. } | Self::Serve { .. } => {
+                ("files", "check the directory's owner and mode, then run `dhow up`")
+            }
             Self::Spec { .. } => ("machine-damaged", "move the file away and run `dhow up`"),
-            Self::DiskWouldShrink { .. } => ("disk-would-shrink", "set machine.disk to its present size or more"),
-            Self::DiskHeld(_) => ("disk-in-use", "stop the process that has the disk open, then run `dhow up`"),
+            Self::DiskWouldShrink { .. } => {
+                ("disk-would-shrink", "set machine.disk to its present size or more")
+            }
+            Self::ForeignDisk { .. } => (
+                "disk-foreign",
+                "move the file away and keep it if it is yours; then `dhow up` makes a new one",
+            ),
+            Self::DiskHeld(_) => {
+                ("disk-in-use", "stop the process that has the disk open, then run `dhow up`")
+            }
             Self::NoCid => ("host", "run `dhow doctor`"),
-            Self::Hypervisor(dhow_hypervisor::Error::NotInstalled { .. }) => ("qemu-missing", "then run `dhow up` again"),
-            Self::Hypervisor(dhow_hypervisor::Error::TooOld { .. }) => ("qemu-too-old", "then run `dhow up` again"),
+            Self::Hypervisor(dhow_hypervisor::Error::NotInstalled { .. }) => {
+                ("qemu-missing", "then run `dhow up` again")
+            }
+            Self::Hypervisor(dhow_hypervisor::Error::TooOld { .. }) => {
+                ("qemu-too-old", "then run `dhow up` again")
+            }
             Self::Hypervisor(dhow_hypervisor::Error::DiskInUse { .. }) => {
                 ("disk-in-use", "stop the process that has the disk open, then run `dhow up`")
             }

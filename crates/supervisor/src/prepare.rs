@@ -86,7 +86,8 @@ pub fn hardware(dir: &MachineDir, spec: &MachineSpec, image: &DataImage, reach: 
     let file = |source| Error::File { path: path.clone(), source };
     let text = serde_json::to_vec(&boot).map_err(|e| file(e.into()))?;
     atomic::write(&path, &text, 0o600).map_err(file)?;
-    let disk = |path: &PathBuf, serial: &str, access| Disk { path: path.clone(), serial: serial.to_owned(), access };
+    let disk =
+        |path: &PathBuf, serial: &str, access| Disk { path: path.clone(), serial: serial.to_owned(), access };
     Ok(Hardware {
         arch: spec.arch,
         accelerator: spec.accelerator,

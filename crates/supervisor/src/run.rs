@@ -42,14 +42,16 @@ pub async fn run(home: &Home, name: &MachineName, config: &Config, serving: impl
         .map_err(lock_file)?
         .ok_or_else(|| Error::AlreadySupervised(name.to_string()))?;
     let spec = prepare::spec(&dir)?;
-    let listen = |path: std::path::PathBuf| socket::listen(&path).map_err(|source| Error::Serve { path, source });
+    let listen =
+        |path: std::path::PathBuf| socket::listen(&path).map_err(|source| Error::Serve { path, source });
     let api = listen(dir.supervisor_socket())?;
     let hub = listen(dir.channel_socket())?;
     let mut status = Status::new(&spec);
     let (stop, mut stops) = mpsc::channel(8);
     let cancel = CancellationToken::new();
     let server = tokio::spawn(serve::serve(api, status.subscribe(), stop.clone(), cancel.clone()));
-    let signals = tokio::spawn(stop_on_signal(stop, Duration::from_secs(config.limits.stop.into()), cancel.clone()));
+    let signals =
+        tokio::spawn(stop_on_signal(stop, Duration::from_secs(config.limits.stop.into()), cancel.clone()));
     serving();
 
     let limit = Duration::from_secs(config.limits.start.into());
@@ -116,7 +118,15 @@ async fn start(
     let dir = home.machine(&spec.name);
     let began = Instant::now();
     let image = disk::open(&dir, spec.disk).await?;
-    status.host_step("data image", began, &format!("{} sparse, {} bytes used", spec.disk, dhow_home::process::allocated_bytes(&dir.data_image())));
+    status.host_step(
+        "data image",
+        began,
+        &format!(
+            "{} sparse, {} bytes used",
+            spec.disk,
+            dhow_home::process::allocated_bytes(&dir.data_image())
+        ),
+    );
 
     let began = Instant::now();
     let qemu = Qemu::find(spec.arch)?;
@@ -167,7 +177,8 @@ async fn hypervise(
         let reach = prepare::reach(home, spec, &refused)?;
         let hardware = prepare::hardware(&dir, spec, image, &reach)?;
         let copy = image.lock.file().try_clone();
-        let inherit = vec![OwnedFd::from(copy.map_err(|source| Error::File { path: dir.data_image(), source })?)];
+        let inherit =
+            vec![OwnedFd::from(copy.map_err(|source| Error::File { path: dir.data_image(), source })?)];
         match qemu.start(&hardware, output(&dir)?, inherit).await {
             Ok(running) => return Ok((running, reach)),
             Err(dhow_hypervisor::Error::CidTaken(cid)) if refused.insert(cid) => {
@@ -199,7 +210,8 @@ fn output(dir: &MachineDir) -> Result<Output> {
 /// The first signal stops in order, the second forces (spec 6.6).
 async fn stop_on_signal(stop: mpsc::Sender<Stop>, limit: Duration, cancel: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::warn!("signals cannot be handled; stop the machine with `dhow down`");
         return;
     };

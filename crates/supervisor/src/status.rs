@@ -134,7 +134,11 @@ impl Status {
     /// The last step that was heard of, for an error that says where the time went.
     #[must_use]
     pub fn last_step(&self) -> String {
-        self.value.borrow().steps.last().map_or_else(|| "the kernel".to_owned(), |s| format!("{} {}", s.r#where, s.name))
+        self.value
+            .borrow()
+            .steps
+            .last()
+            .map_or_else(|| "the kernel".to_owned(), |s| format!("{} {}", s.r#where, s.name))
     }
 }
 

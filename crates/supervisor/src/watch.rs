@@ -29,6 +29,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 const LATE: Duration = Duration::from_secs(8);
 /// For the hypervisor to flush and end when the guest is not asked.
 const QUIT: Duration = Duration::from_secs(5);
+/// For the hypervisor's end to be noticed after its channel has closed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A machine whose hypervisor runs.
 pub struct Machine {
@@ -51,7 +53,7 @@ enum Next {
     Heard(Heard),
     Stop(Stop),
     BootLimit,
-    ChannelClosed(String),
+    ChannelClosed(dhow_channel::Error),
 }
 
 impl Machine {
@@ -76,12 +78,15 @@ impl Machine {
                     return Err(Error::WentOff { how: exit.to_string(), console: exit.console });
                 }
                 Next::Stop(stop) => return self.stop(status, stop, stops).await,
-                Next::BootLimit => Err(Error::NotReady {
-                    limit: self.limit,
-                    at: status.last_step(),
-                    console: Vec::new(),
-                }),
-                Next::ChannelClosed(why) => Err(Error::Silent { silent: last_heard.elapsed(), why }),
+                Next::BootLimit => {
+                    Err(Error::NotReady { limit: self.limit, at: status.last_step(), console: Vec::new() })
+                }
+                // A hypervisor that dies closes the channel first: its end says more.
+                Next::ChannelClosed(why) => match tokio::time::timeout(LAST_WORDS, self.running.wait()).await
+                {
+                    Ok(exit) => return Err(Error::WentOff { how: exit.to_string(), console: exit.console }),
+                    Err(_) => Err(Error::Channel(why)),
+                },
                 Next::Heard(Heard::Nothing(why)) => silence(status, last_heard.elapsed(), why),
                 Next::Heard(heard) => {
                     last_heard = Instant::now();
@@ -213,9 +218,9 @@ async fn force(
     }
 }
 
-async fn closed(mux: Option<&Mux>) -> String {
+async fn closed(mux: Option<&Mux>) -> dhow_channel::Error {
     match mux {
-        Some(mux) => mux.closed().await.to_string(),
+        Some(mux) => mux.closed().await,
         None => std::future::pending().await,
     }
 }
@@ -247,14 +252,20 @@ fn trouble(health: &HealthReply) -> Option<String> {
     use dhow_proto::agent::ServiceState as S;
     let down = health.services.iter().find(|s| matches!(s.state(), S::BackingOff | S::Stopped | S::Starting));
     if let Some(service) = down {
-        let how = if service.last_exit.is_empty() { "is starting".to_owned() } else { format!("{} and is starting again", service.last_exit) };
+        let how = if service.last_exit.is_empty() {
+            "is starting".to_owned()
+        } else {
+            format!("{} and is starting again", service.last_exit)
+        };
         return Some(format!("{} {how} (started again {} times)", service.name, service.restarts));
     }
     if !health.ready {
         return Some("dockerd runs and does not answer".to_owned());
     }
     if health.randomize_va_space == 1 {
-        return Some("kernel.randomize_va_space is 1 in the guest, which makes translators fail at random".to_owned());
+        return Some(
+            "kernel.randomize_va_space is 1 in the guest, which makes translators fail at random".to_owned(),
+        );
     }
     None
 }
