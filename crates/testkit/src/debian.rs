@@ -51,13 +51,14 @@ pub fn tree(name: &str, packages: &[&str]) -> Result<PathBuf> {
     Ok(made)
 }
 
-/// The mirror that the host's apt configuration names for Debian's main archive, or `DHOW_DEBIAN_MIRROR`.
+/// The mirror that the host's apt configuration names for Debian's main archive, or `DHOW_MIRROR`.
 ///
 /// # Errors
 /// [`Error::NoMirror`] when there is none, as on a host that is not Debian.
 pub fn mirror() -> Result<String> {
-    if let Ok(named) = std::env::var("DHOW_DEBIAN_MIRROR") {
-        return Ok(named);
+    if let Ok(named) = std::env::var("DHOW_MIRROR") {
+        // A second address, after a comma, would be that of security updates.
+        return Ok(named.split(',').next().unwrap_or_default().to_owned());
     }
     let targets = Run::new("apt-get")
         .args(["indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"])

@@ -1,6 +1,6 @@
 //! A running Dhow engine in a home of its own, driven by the `dhow` command as a person would.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,6 +25,7 @@ pub const SHARED_SOCKET: &str = "DHOW_TEST_SOCKET";
 pub struct Engine {
     home: PathBuf,
     docker: Docker,
+    runner: Vec<OsString>,
     ours: Option<TempDir>,
 }
 
@@ -45,13 +46,28 @@ impl Engine {
         Ok(engine)
     }
 
+    /// The same for another user, who owns the home and runs everything in it. Needs root.
+    ///
+    /// # Errors
+    /// When the home cannot be given away.
+    pub fn prepare_for(user: u32) -> Result<Self> {
+        let mut engine = Self::prepare()?;
+        let top = engine.home.parent().unwrap_or(&engine.home).to_path_buf();
+        std::os::unix::fs::chown(&top, Some(user), Some(user)).map_err(Error::io("give away", &top))?;
+        let user = user.to_string();
+        let runner =
+            ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--inh-caps=-all", "--"];
+        engine.runner = runner.iter().map(OsString::from).collect();
+        Ok(engine)
+    }
+
     /// The engine whose `DHOW_HOME` is `home`. It is left as it is on drop.
     ///
     /// # Errors
     /// When the client programs or a directory cannot be had.
     pub fn at(home: &Path) -> Result<Self> {
         let docker = Docker::new(Tools::get()?, home.join("run/docker.sock"));
-        Ok(Self { home: home.to_path_buf(), docker, ours: None })
+        Ok(Self { home: home.to_path_buf(), docker, runner: Vec::new(), ours: None })
     }
 
     /// An engine of one's own, up.
@@ -94,17 +110,32 @@ impl Engine {
     }
 
     /// `dhow` with this home, to be completed.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when Dhow is not built.
     pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(place::dhow()?);
         let client = self.home.with_file_name("docker-config");
-        fs::create_dir_all(&client).map_err(Error::io("create directory", &client))?;
+        let mut command = self.as_its_user(place::dhow()?.as_os_str());
         command
+            .env("HOME", self.home.with_file_name("user"))
             .env("DHOW_HOME", &self.home)
             .env("DHOW_ASSETS", assets()?)
             .env("DOCKER_CONFIG", client)
             .env_remove("DOCKER_HOST")
             .env_remove("DOCKER_CONTEXT");
         Ok(command)
+    }
+
+    /// A program run as whoever owns this engine.
+    pub fn as_its_user(&self, program: &OsStr) -> Command {
+        match self.runner.split_first() {
+            Some((runner, args)) => {
+                let mut command = Command::new(runner);
+                command.args(args).arg(program);
+                command
+            }
+            None => Command::new(program),
+        }
     }
 
     /// `dhow args…`, to be completed.
@@ -136,7 +167,10 @@ impl Engine {
     /// # Errors
     /// What it says, or that it is no JSON.
     pub fn status(&self) -> Result<Status> {
-        let said = self.dhow(["status", "--json"])?.limit(Duration::from_secs(20)).ok()?.text();
+        // 3 says that the engine does not run; the document is the same.
+        let outcome = self.dhow(["status", "--json"])?.limit(Duration::from_secs(20)).outcome()?;
+        let outcome = if outcome.code() == Some(3) { outcome } else { outcome.ok()? };
+        let said = outcome.text();
         serde_json::from_str(&said)
             .map(Status)
             .map_err(|_| Error::Unexpected { what: "`dhow status --json`".to_owned(), said })
@@ -187,7 +221,7 @@ pub struct Status(pub Value);
 impl Status {
     /// The daemon's process ID, if one runs.
     pub fn daemon(&self) -> Option<u32> {
-        pid(&self.0["pid"])
+        pid(&self.0["daemon"]["pid"])
     }
 
     /// The native machine's supervisor.
@@ -215,6 +249,19 @@ impl Status {
         let services = self.machine()["services"].as_array().cloned().unwrap_or_default();
         let found = services.iter().find(|known| known["name"] == service);
         found.and_then(|known| known["restarts"].as_u64()).unwrap_or_default()
+    }
+
+    /// How often the machine was started again after a failure.
+    pub fn retries(&self) -> u64 {
+        self.machine()["retries"].as_u64().unwrap_or_default()
+    }
+
+    /// The steps of the last start: (where, name, seconds).
+    pub fn timeline(&self) -> Vec<(String, String, f64)> {
+        let steps = self.machine()["timeline"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let took = |step: &Value| step["took_seconds"].as_f64().unwrap_or_default();
+        steps.iter().map(|step| (text(&step["where"]), text(&step["name"]), took(step))).collect()
     }
 
     /// The native machine.

@@ -57,7 +57,7 @@ pub enum Error {
     /// The host's package configuration names no Debian mirror.
     #[error(
         "the host's apt configuration names no Debian mirror; \
-         name one: DHOW_DEBIAN_MIRROR=http://your-mirror/debian"
+         name one: DHOW_MIRROR=http://your-mirror/debian"
     )]
     NoMirror,
     /// Something that has to be there is not.

@@ -82,6 +82,7 @@ services:
       - -c
       - |
         echo 'server { listen 80; root /srv; }' > /etc/nginx/conf.d/site.conf
+        mkdir -p /srv
         echo 'hello from nginx' > /srv/index.html
         exec nginx -g 'daemon off; error_log stderr;'
     depends_on:
