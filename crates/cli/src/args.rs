@@ -228,11 +228,11 @@ pub enum ContextVerb {
 pub enum AssetsVerb {
     /// List boot assets and what uses them
     List,
-    /// Get ready boot assets ahead of the first start
+    /// Get what a build needs ahead of the first start
     Fetch {
         #[command(flatten)]
         arch: ForArch,
-        /// Where ready boot assets are, instead of where the configuration says
+        /// Where packages are, instead of where the host's configuration says
         #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
         mirror: Option<String>,
     },

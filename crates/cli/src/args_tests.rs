@@ -52,6 +52,28 @@ fn every_command_takes_the_flags_of_every_command() {
     }
 }
 
+/// The reference for scripts is complete.
+#[test]
+fn the_manual_names_every_command_and_flag() {
+    let manual = include_str!("../../../docs/cli.md");
+    for (path, command) in commands() {
+        if command.is_hide_set() || path == "dhow" {
+            continue;
+        }
+        let (section, rest) = path.strip_prefix("dhow ").unwrap().split_once(' ').unwrap_or((&path[5..], ""));
+        let from =
+            manual.find(&format!("### `dhow {section}")).unwrap_or_else(|| panic!("no section for {path}"));
+        let text = manual[from + 3..].split("\n### ").next().unwrap();
+        assert!(rest.is_empty() || text.contains(&format!("| `{rest}")), "{path}");
+        for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(
+                text.contains(&format!("--{flag}")) || manual.contains(&format!("`--{flag}")),
+                "{path} --{flag}"
+            );
+        }
+    }
+}
+
 #[test]
 fn every_visible_command_has_examples_in_its_long_help() {
     for (path, command) in commands() {

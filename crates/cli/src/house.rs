@@ -54,11 +54,11 @@ pub trait Report {
 pub enum AssetsCommand {
     /// Name every set of boot assets in the store.
     List,
-    /// Get a ready set ahead of the first start.
+    /// Get what a build needs ahead of the first start.
     Fetch {
         /// The guest's architecture.
         arch: Arch,
-        /// Where the sets are, instead of what the configuration says.
+        /// Where the packages are, instead of what the host's configuration says.
         mirror: Option<String>,
     },
     /// Compare every byte with its digest.

@@ -32,13 +32,18 @@ pub fn set(text: &str, path: &Path, key: &str, value: &str) -> Result<String> {
     Err(Error::BadValue { key: key.to_owned(), value: value.to_owned(), why })
 }
 
-/// The text without `key`, so that its default holds again. A section that becomes empty goes.
+/// The text without `key`, so that its default holds again. A section that becomes empty goes. A key that is not known goes
+/// too, if the text has it: that is how a wrong file is repaired.
 ///
 /// # Errors
 /// When there is no such key, or the text is not TOML.
 pub fn unset(text: &str, path: &Path, key: &str) -> Result<String> {
-    let (section, name) = split(key)?;
     let mut document = document(text, path)?;
+    let found = sources(text).iter().any(|k| k == key);
+    let (section, name) = if found { key.split_once('.').unwrap_or((key, "")) } else { split(key)? };
+    if name.is_empty() {
+        document.remove(section);
+    }
     if let Some(table) = document.get_mut(section).and_then(Item::as_table_like_mut) {
         table.remove(name);
         if table.is_empty() {

@@ -88,6 +88,9 @@ fn an_unknown_key_is_refused_with_the_nearest_one() {
         assert!(matches!(set("", path(), typed, "1"), Err(Error::UnknownKey { .. })));
         assert!(matches!(unset("", path(), typed), Err(Error::UnknownKey { .. })));
     }
+    for (text, key) in [("[machine]\ncpu = 2\n", "machine.cpu"), ("typo = 1\n", "typo")] {
+        assert_eq!(unset(text, path(), key).unwrap(), "", "an unknown key in the file can be removed");
+    }
     let error = parse("[machine]\ncpu = 2\n", path()).unwrap_err();
     assert!(error.hint().contains("`machine.cpus`"), "{}", error.hint());
 }
