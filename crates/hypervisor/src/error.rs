@@ -66,10 +66,10 @@ pub enum Error {
     #[error("another virtual machine has the vsock context ID {0}")]
     CidTaken(GuestCid),
     /// Another process has a disk image open.
-    #[error("a disk image is in use by another process: {said}")]
+    #[error("the disk image {} is in use by another process", path.display())]
     DiskInUse {
-        /// QEMU's own words, which name the file.
-        said: String,
+        /// The image.
+        path: PathBuf,
     },
     /// The hypervisor ended before it answered.
     #[error("the hypervisor {0}")]

@@ -93,6 +93,11 @@ fn console_and_channel(line: &mut Line, hardware: &Hardware, listeners: &Listene
     }
 }
 
+/// The name of a disk's node in QEMU's graph of block devices.
+pub(super) fn disk_node(number: usize) -> String {
+    format!("disk{number}")
+}
+
 /// A guest's flush reaches the host's disk (`cache.no-flush=off`: fdatasync); what it discards, and zeroes that it writes,
 /// become holes (spec 7.7, 16.1). `aio=threads`, because io_uring is often forbidden where Dhow runs.
 fn block(line: &mut Line, number: usize, disk: &Disk) {
@@ -100,6 +105,7 @@ fn block(line: &mut Line, number: usize, disk: &Disk) {
         Access::ReadOnly => ("on", "ignore"),
         Access::ReadWrite => ("off", "unmap"),
     };
+    let node = disk_node(number);
     let zeroes = if disk.access == Access::ReadWrite { ",detect-zeroes=unmap" } else { "" };
     line.with_path(
         "-blockdev",
@@ -113,10 +119,10 @@ fn block(line: &mut Line, number: usize, disk: &Disk) {
     line.add(
         "-blockdev",
         &format!(
-            "driver=raw,node-name=disk{number},file=file{number},read-only={read_only},discard={discard}{zeroes}"
+            "driver=raw,node-name={node},file=file{number},read-only={read_only},discard={discard}{zeroes}"
         ),
     );
-    line.add("-device", &format!("virtio-blk-pci,drive=disk{number},serial={}", escape(&disk.serial)));
+    line.add("-device", &format!("virtio-blk-pci,drive={node},serial={}", escape(&disk.serial)));
 }
 
 /// No option ROM: nothing boots from the network.

@@ -9,10 +9,11 @@ use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::arguments::disk_node;
 use super::control;
 use crate::process::{Ended, Process};
 use crate::qmp::{Event, Qmp};
-use crate::{ChannelDevice, Error, Exit, Hardware, How, Result, Running};
+use crate::{ChannelDevice, Disk, Error, Exit, Hardware, How, Result, Running};
 
 /// How long a killed process may take to be gone: the kernel tears down its memory.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -96,11 +97,19 @@ fn early(ended: Ended, hardware: &Hardware) -> Error {
     {
         return Error::CidTaken(cid);
     }
-    // block/file-posix.c of QEMU, raw_check_lock_bytes.
-    if let Some(said) = says(&["Failed to get", "lock"]) {
-        return Error::DiskInUse { said };
+    // block/file-posix.c of QEMU, raw_check_lock_bytes; the device that wanted the disk is named before it.
+    if let Some(said) = says(&["Failed to get", "lock"])
+        && let Some(disk) = disk_in(&said, &hardware.disks)
+    {
+        return Error::DiskInUse { path: disk.path.clone() };
     }
     Error::EndedEarly(Box::new(exit(ended, None)))
+}
+
+/// The disk that a message of QEMU names by its node.
+fn disk_in<'a>(said: &str, disks: &'a [Disk]) -> Option<&'a Disk> {
+    let named = |number| said.contains(&format!("={},", disk_node(number)));
+    disks.iter().enumerate().find(|(number, _)| named(*number)).map(|(_, disk)| disk)
 }
 
 fn exit(ended: Ended, cause: Option<String>) -> Exit {
