@@ -1,4 +1,5 @@
 //! The hub: one process's channel for others of the same user.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: a panic is its report")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The multiplexer between a host and a guest in one process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: a panic is its report")]
 
 mod common;
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dhow_model::Port;
-use tokio::io::{AsyncRead, AsyncWrite, BufStream};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::header::{Answer, Request};
-use crate::mux::{MuxStream, Session, handshake};
+use crate::mux::{BUFFER, MuxStream, Session, handshake};
 use crate::{Error, Result, Stream, Token};
 
 /// How long a stream may take to say what it wants.
@@ -22,9 +22,6 @@ const BETWEEN: Duration = Duration::from_millis(5);
 
 /// Streams of one session; the multiplexer's own limit is lower.
 const STREAMS: usize = 1 << 16;
-
-/// Bytes gathered before the port is read or written.
-const BUFFER: usize = 64 * 1024;
 
 /// Where sessions happen.
 pub(super) trait Pipes: Send + 'static {
@@ -60,7 +57,7 @@ async fn session(
     ports: &Arc<[Port]>,
     found: &mpsc::Sender<(Port, Stream)>,
 ) -> Result<crate::Ended> {
-    let mut pipe = BufStream::with_capacity(BUFFER, BUFFER, pipe);
+    let mut pipe = BufReader::with_capacity(BUFFER, pipe);
     handshake::guest(&mut pipe).await?;
     tracing::debug!("a host began a session on the serial channel");
     let slots = Arc::new(Semaphore::new(STREAMS));

@@ -3,12 +3,12 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, BufStream};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 use tokio_util::sync::CancellationToken;
 use yamux::{Config, Connection, ConnectionError, Mode};
 
+use super::port::Port;
 use crate::Ended;
 
 /// Streams that yamux may know of on the host. More than [`crate::MAX_STREAMS`], since a dropped stream leaves yamux
@@ -32,18 +32,24 @@ pub(crate) struct Open {
 
 /// A session after its handshake.
 pub(crate) struct Session<P> {
-    connection: Connection<Compat<BufStream<P>>>,
+    connection: Connection<Port<P>>,
+    port: Port<P>,
 }
 
 impl<P: AsyncRead + AsyncWrite + Unpin> Session<P> {
     /// The end that opens streams.
-    pub(crate) fn host(port: BufStream<P>) -> Self {
-        Self { connection: Connection::new(port.compat(), config(HOST_STREAMS), Mode::Client) }
+    pub(crate) fn host(port: BufReader<P>) -> Self {
+        Self::new(port, HOST_STREAMS, Mode::Client)
     }
 
     /// The end that accepts them.
-    pub(crate) fn guest(port: BufStream<P>) -> Self {
-        Self { connection: Connection::new(port.compat(), config(GUEST_STREAMS), Mode::Server) }
+    pub(crate) fn guest(port: BufReader<P>) -> Self {
+        Self::new(port, GUEST_STREAMS, Mode::Server)
+    }
+
+    fn new(port: BufReader<P>, streams: usize, mode: Mode) -> Self {
+        let port = Port::new(port);
+        Self { connection: Connection::new(port.clone(), config(streams), mode), port }
     }
 
     /// Moves bytes until the session ends, and says why it did. `arrived` gets the streams that the other end opens; on
@@ -63,6 +69,23 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Session<P> {
     }
 
     fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        requests: &mut mpsc::Receiver<Open>,
+        waiting: &mut Option<Open>,
+        arrived: &mut impl FnMut(yamux::Stream),
+    ) -> Poll<Ended> {
+        if let Poll::Ready(why) = self.poll_streams(cx, requests, waiting, arrived) {
+            return Poll::Ready(why);
+        }
+        match self.port.poll_send(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Ended::Io(error.to_string())),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Moves frames until nothing moves.
+    fn poll_streams(
         &mut self,
         cx: &mut Context<'_>,
         requests: &mut mpsc::Receiver<Open>,

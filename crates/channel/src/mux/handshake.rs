@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufStream};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::time::{Instant, timeout_at};
 
 use crate::header::VERSION;
@@ -35,7 +35,7 @@ const LONGEST: usize = 64;
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 
 /// More than one frame of the multiplexer, head included.
-const FILLER: [u8; super::driver::FRAME + 64] = [0xff; super::driver::FRAME + 64];
+static FILLER: [u8; super::driver::FRAME + 64] = [0xff; super::driver::FRAME + 64];
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ struct Greeting {
 }
 
 /// The host's part. The caller sets the time limit.
-pub(crate) async fn host<P: AsyncRead + AsyncWrite + Unpin>(port: &mut BufStream<P>) -> Result<()> {
+pub(crate) async fn host<P: AsyncRead + AsyncWrite + Unpin>(port: &mut BufReader<P>) -> Result<()> {
     let nonce = nonce()?;
     let mut scanner = Scanner::default();
     let mut filler: &[u8] = &[];
@@ -78,7 +78,7 @@ pub(crate) async fn host<P: AsyncRead + AsyncWrite + Unpin>(port: &mut BufStream
 }
 
 /// The guest's part: returns when a host has begun a session. It ends in an error when the port does.
-pub(crate) async fn guest<P: AsyncRead + AsyncWrite + Unpin>(port: &mut BufStream<P>) -> Result<()> {
+pub(crate) async fn guest<P: AsyncRead + AsyncWrite + Unpin>(port: &mut BufReader<P>) -> Result<()> {
     let mut scanner = Scanner::default();
     let mut answered = None;
     loop {
@@ -103,7 +103,7 @@ struct Scanner {
 
 impl Scanner {
     /// The next line. It takes no byte after it. Cancelling it loses nothing.
-    async fn next<P: AsyncRead + AsyncWrite + Unpin>(&mut self, port: &mut BufStream<P>) -> Result<Greeting> {
+    async fn next<P: AsyncRead + AsyncWrite + Unpin>(&mut self, port: &mut BufReader<P>) -> Result<Greeting> {
         loop {
             let bytes = port.fill_buf().await.map_err(failed)?;
             if bytes.is_empty() {
@@ -162,7 +162,7 @@ fn parse(rest: &[u8]) -> Option<Greeting> {
 }
 
 async fn send<P: AsyncRead + AsyncWrite + Unpin>(
-    port: &mut BufStream<P>,
+    port: &mut BufReader<P>,
     line: &Line,
     nonce: &str,
 ) -> Result<()> {

@@ -12,13 +12,14 @@
 
 mod driver;
 pub(crate) mod handshake;
+mod port;
 mod records;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use dhow_model::Port;
-use tokio::io::{AsyncRead, AsyncWrite, BufStream};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -33,8 +34,8 @@ use crate::{Dialer, Ended, Error, Result, Stream};
 /// nobody reads, and 192 KiB of what it does not take, so a session's memory stays below half a gigabyte at its worst.
 pub const MAX_STREAMS: usize = 1024;
 
-/// Bytes gathered before the port is read or written.
-const BUFFER: usize = 64 * 1024;
+/// Bytes read from the port at a time.
+pub(crate) const BUFFER: usize = 64 * 1024;
 
 /// The host's end of the multiplexer on a virtio-serial port (spec 8.1). Dropping it ends its session and every stream.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Mux {
     where
         P: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let mut port = BufStream::with_capacity(BUFFER, BUFFER, port);
+        let mut port = BufReader::with_capacity(BUFFER, port);
         tokio::time::timeout(limit, handshake::host(&mut port))
             .await
             .map_err(|_| Error::HandshakeTimedOut { limit })??;

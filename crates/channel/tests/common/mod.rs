@@ -1,4 +1,5 @@
 //! A host and a guest at the two ends of a pipe in this process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: a panic is its report")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::time::Duration;
