@@ -3,15 +3,20 @@
 use std::path::Path;
 
 use dhow_assets::{BuildOptions, Bundle, Progress, Step, Store};
-use dhow_cli::{Asset, AssetsCommand, AssetsDone, Failure, Problem, Report};
+use dhow_cli::{Asset, AssetsCommand, AssetsDone, Problem, Report};
 use dhow_engine::{agent_file, assets_failure};
 use dhow_home::Home;
-use dhow_model::{Arch, Config};
+use dhow_model::{Arch, Config, Failure};
 
 type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Does what was asked.
-pub fn run(home: &Home, config: &Config, command: &AssetsCommand, report: &mut dyn Report) -> Result<AssetsDone> {
+pub fn run(
+    home: &Home,
+    config: &Config,
+    command: &AssetsCommand,
+    report: &mut dyn Report,
+) -> Result<AssetsDone> {
     let store = Store::open(home.asset_store()).map_err(|e| failure(None, e))?;
     let mirror = |typed: &Option<String>| {
         typed.clone().or_else(|| Some(config.assets.mirror.clone()).filter(|m| !m.is_empty()))
@@ -21,7 +26,8 @@ pub fn run(home: &Home, config: &Config, command: &AssetsCommand, report: &mut d
         AssetsCommand::Fetch { arch, mirror: typed } => {
             let options = options(*arch, agent_file(*arch), mirror(typed));
             let mut progress = told(report);
-            let lock = dhow_assets::fetch(&store, &options, &mut progress).map_err(|e| failure(Some(*arch), e))?;
+            let lock =
+                dhow_assets::fetch(&store, &options, &mut progress).map_err(|e| failure(Some(*arch), e))?;
             let mib = lock.total_size() >> 20;
             Ok(summary(format!("{} packages for {arch} are there, {mib} MiB", lock.packages.len())))
         }
@@ -35,7 +41,8 @@ pub fn run(home: &Home, config: &Config, command: &AssetsCommand, report: &mut d
                 other => options.write_lock.clone_from(other),
             }
             let mut progress = told(report);
-            let bundle = dhow_assets::build(&store, &options, &mut progress).map_err(|e| failure(Some(*arch), e))?;
+            let bundle =
+                dhow_assets::build(&store, &options, &mut progress).map_err(|e| failure(Some(*arch), e))?;
             Ok(AssetsDone {
                 summary: format!("boot assets for {arch} are built: {}", bundle.id),
                 assets: rows(&bundle, "ready"),
@@ -45,7 +52,7 @@ pub fn run(home: &Home, config: &Config, command: &AssetsCommand, report: &mut d
         AssetsCommand::Export { arch, file } => export(&store, *arch, file, report),
         AssetsCommand::Import { file } => {
             let mut progress = told(report);
-            let bundle = store.current(Arch::Amd64).map(|o| o.unwrap()).map_err(|e| failure(None, e))?;
+            let bundle = store.import(file, &mut progress).map_err(|e| failure(None, e))?;
             let summary = format!("boot assets for {} were read from {}", bundle.arch, file.display());
             Ok(AssetsDone { summary, assets: rows(&bundle, "ready"), problems: Vec::new() })
         }
@@ -66,7 +73,11 @@ fn list(store: &Store) -> Result<AssetsDone> {
         let state = if current.is_some_and(|c| c.id == bundle.id) { "ready" } else { "older" };
         assets.extend(rows(bundle, state));
     }
-    let summary = if bundles.is_empty() { "no boot assets; `dhow assets build` makes them".to_owned() } else { String::new() };
+    let summary = if bundles.is_empty() {
+        "no boot assets; `dhow assets build` makes them".to_owned()
+    } else {
+        String::new()
+    };
     Ok(AssetsDone { summary, assets, problems: Vec::new() })
 }
 
@@ -80,7 +91,9 @@ fn verify(store: &Store, arch: Option<Arch>, report: &mut dyn Report) -> Result<
         done.assets.extend(rows(bundle, if verified.is_ok() { "good" } else { "damaged" }));
         if let Err(error) = verified {
             let path = match &error {
-                dhow_assets::Error::WrongHash { name, .. } | dhow_assets::Error::WrongSize { name, .. } => name.into(),
+                dhow_assets::Error::WrongHash { name, .. } | dhow_assets::Error::WrongSize { name, .. } => {
+                    name.into()
+                }
                 _ => store.path().to_owned(),
             };
             let hint = format!("dhow assets build --arch {}", bundle.arch);
@@ -97,7 +110,7 @@ fn export(store: &Store, arch: Arch, file: &Path, report: &mut dyn Report) -> Re
         Failure::new("assets-missing", format!("there are no boot assets for {arch}"), hint)
     })?;
     let mut progress = told(report);
-    drop(progress);
+    store.export(&bundle, file, &mut progress).map_err(|e| failure(Some(arch), e))?;
     let summary = format!("boot assets for {arch} were written to {}", file.display());
     Ok(AssetsDone { summary, assets: rows(&bundle, "ready"), problems: Vec::new() })
 }
@@ -110,18 +123,22 @@ fn options(arch: Arch, agent: std::path::PathBuf, mirror: Option<String>) -> Bui
 
 fn rows(bundle: &Bundle, state: &str) -> Vec<Asset> {
     let manifest = &bundle.manifest;
-    [("kernel", &bundle.kernel, &manifest.kernel), ("initrd", &bundle.initrd, &manifest.initrd), ("root", &bundle.root, &manifest.root)]
-        .map(|(name, input, output)| Asset {
-            set: bundle.id.clone(),
-            name: name.to_owned(),
-            version: manifest.kernel_version.clone(),
-            arch: bundle.arch,
-            path: input.path.clone(),
-            bytes: output.size,
-            sha256: input.sha256.clone(),
-            state: state.to_owned(),
-        })
-        .to_vec()
+    [
+        ("kernel", &bundle.kernel, &manifest.kernel),
+        ("initrd", &bundle.initrd, &manifest.initrd),
+        ("root", &bundle.root, &manifest.root),
+    ]
+    .map(|(name, input, output)| Asset {
+        set: bundle.id.clone(),
+        name: name.to_owned(),
+        version: manifest.kernel_version.clone(),
+        arch: bundle.arch,
+        path: input.path.clone(),
+        bytes: output.size,
+        sha256: input.sha256.clone(),
+        state: state.to_owned(),
+    })
+    .to_vec()
 }
 
 /// Tells the command line how far it is: each new kind of work is a step.
@@ -148,6 +165,5 @@ fn summary(summary: String) -> AssetsDone {
 
 fn failure(arch: Option<Arch>, error: dhow_assets::Error) -> Failure {
     let arch = arch.or(Arch::host()).unwrap_or(Arch::Amd64);
-    let failure = assets_failure(arch, error);
-    Failure::new(failure.code, failure.message, failure.hint)
+    assets_failure(arch, error)
 }

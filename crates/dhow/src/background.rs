@@ -28,7 +28,9 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return refuse(&Failure::new("runtime", format!("no threads can be started: {error}"), "")),
+        Err(error) => {
+            return refuse(&Failure::new("runtime", format!("no threads can be started: {error}"), ""));
+        }
     };
     let serving = Box::new(|| {
         if let Err(error) = launch::answer(Ok(())) {
@@ -56,7 +58,8 @@ fn refuse(failure: &Failure) -> ExitCode {
 fn start_log(path: &Path, level: &str) {
     let filter = EnvFilter::try_from_env("DHOW_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
-    let file = if std::io::stderr().is_terminal() { None } else { Rotating::open(path, LOG_LIMIT, LOG_KEEP).ok() };
+    let file =
+        if std::io::stderr().is_terminal() { None } else { Rotating::open(path, LOG_LIMIT, LOG_KEEP).ok() };
     match file {
         Some(file) => log.with_writer(Mutex::new(file)).init(),
         // Where the file cannot be opened, the launcher has our standard error appended to a file of its own.

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use dhow_cli::{AssetsCommand, AssetsDone, Check, House, Report, Verdict};
 use dhow_home::{Home, launch};
-use dhow_cli::Failure;
-use dhow_model::{Config, MachineName};
+use dhow_model::{Config, Failure, MachineName};
 
 use crate::{assets, background};
 
@@ -25,9 +24,14 @@ impl House for Whole {
 
     fn supervise(&self, home: &Home, machine: &MachineName) -> ExitCode {
         launch::detach();
-        background::run(home, &home.machine(machine).supervisor_log(), THREADS, |config, serving| async move {
-            dhow_supervisor::run(home, machine, &config, serving).await.map_err(|e| e.failure())
-        })
+        background::run(
+            home,
+            &home.machine(machine).supervisor_log(),
+            THREADS,
+            |config, serving| async move {
+                dhow_supervisor::run(home, machine, &config, serving).await.map_err(|e| e.failure())
+            },
+        )
     }
 
     fn probe_kvm(&self) -> ExitCode {
@@ -47,7 +51,9 @@ impl House for Whole {
     fn doctor(&self, home: &Home, config: &Config) -> Vec<Check> {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return vec![Check::bad("threads", format!("no threads can be started: {error}"), "")],
+            Err(error) => {
+                return vec![Check::bad("threads", format!("no threads can be started: {error}"), "")];
+            }
         };
         let checks = runtime.block_on(dhow_engine::doctor::checks(home, config));
         checks.into_iter().map(check).collect()
@@ -64,7 +70,7 @@ fn check(check: dhow_hypervisor::doctor::Check) -> Check {
     Check { name: check.name, verdict, found: check.found, hint: check.advice.unwrap_or_default() }
 }
 
-fn executable() -> Result<std::path::PathBuf, dhow_model::Failure> {
+fn executable() -> Result<std::path::PathBuf, Failure> {
     std::env::current_exe()
-        .map_err(|e| dhow_model::Failure::new("executable", format!("cannot find our own executable: {e}"), ""))
+        .map_err(|e| Failure::new("executable", format!("cannot find our own executable: {e}"), ""))
 }

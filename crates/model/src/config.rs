@@ -255,19 +255,14 @@ impl Config {
         let limits = &self.limits;
         let ranges = [
             (memory >= Size::mib(512), "machine.memory", memory.to_string(), "512MiB or more"),
-            (
-                memory.as_bytes() % Size::mib(1).as_bytes() == 0,
-                "machine.memory",
-                memory.to_string(),
-                "whole MiB",
-            ),
+            (memory.is_whole_mib(), "machine.memory", memory.to_string(), "whole MiB"),
             (
                 disk >= Size::gib(4) && disk <= Size::gib(16 << 10),
                 "machine.disk",
                 disk.to_string(),
                 "4GiB to 16TiB",
             ),
-            (disk.as_bytes() % Size::mib(1).as_bytes() == 0, "machine.disk", disk.to_string(), "whole MiB"),
+            (disk.is_whole_mib(), "machine.disk", disk.to_string(), "whole MiB"),
             (
                 (5..=3600).contains(&limits.start),
                 "limits.start",
@@ -365,5 +360,18 @@ mod tests {
         let table = toml::Table::try_from(Config::default()).unwrap();
         let fields: usize = table.values().map(|section| section.as_table().unwrap().len()).sum();
         assert_eq!(fields, Config::KEYS.len(), "a key is missing from the list");
+    }
+
+    /// Spec 15.3.
+    #[test]
+    fn the_guide_names_every_key_with_its_default_and_its_meaning() {
+        let guide = include_str!("../../../docs/configuration.md");
+        for ((name, value), key) in Config::default().values().into_iter().zip(Config::KEYS) {
+            let row = format!("| `{name}` | `{value}` |");
+            let meaning = key.doc.replace('"', "").replace('`', "");
+            let line =
+                guide.lines().find(|l| l.starts_with(&row)).unwrap_or_else(|| panic!("{row} is missing"));
+            assert!(line.replace(['"', '`'], "").contains(&meaning), "{name}: {meaning}");
+        }
     }
 }

@@ -45,6 +45,12 @@ impl Size {
         self.0
     }
 
+    /// Whether the size is a whole number of mebibytes.
+    #[must_use]
+    pub const fn is_whole_mib(self) -> bool {
+        self.0.is_multiple_of(MIB)
+    }
+
     /// The size in whole mebibytes, rounded down.
     #[must_use]
     pub const fn as_mib(self) -> u64 {
