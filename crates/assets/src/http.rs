@@ -6,6 +6,8 @@ use std::path::Path;
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+
 use crate::error::{At as _, Error, Result};
 use crate::hash;
 
@@ -41,7 +43,11 @@ impl From<Error> for Failure {
 impl Client {
     /// A client whose first pause before another try is this long; each further one is twice the last.
     pub(crate) fn new(first_pause: Duration) -> Self {
+        // Certificates are the host's own: a mirror inside a company often has one that only the company knows.
+        let provider = if cfg!(target_os = "macos") { TlsProvider::NativeTls } else { TlsProvider::Rustls };
+        let tls = TlsConfig::builder().provider(provider).root_certs(RootCerts::PlatformVerifier).build();
         let config = ureq::Agent::config_builder()
+            .tls_config(tls)
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(READ))
             .timeout_per_read(Some(READ))

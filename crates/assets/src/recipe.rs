@@ -50,7 +50,7 @@ impl Default for Recipe {
                  usr/share/zsh usr/share/fish usr/share/bug usr/share/menu usr/share/perl5 usr/share/docker.io
                  usr/bin/containerd-shim usr/bin/containerd-shim-runc-v1 usr/bin/ss usr/sbin/arpd usr/include usr/share/gcc usr/share/gdb usr/share/libc-bin usr/share/initramfs-tools usr/share/iptables
                  usr/lib/systemd usr/lib/udev usr/lib/tmpfiles.d usr/lib/sysusers.d usr/lib/initramfs-tools
-                 usr/lib/pcrlock.d usr/lib/locale
+                 usr/lib/pcrlock.d usr/lib/locale usr/lib/x86_64-linux-gnu/gconv usr/lib/aarch64-linux-gnu/gconv
                  etc/init.d etc/default etc/cron.d etc/cron.daily etc/apparmor.d etc/logrotate.d
                  boot/System.map var/lib/dpkg var/cache usr/lib/debug usr/share/bcc usr/share/apport",
             ),

@@ -3,5 +3,6 @@
 
 pub(crate) mod initrd;
 pub mod kernel;
+pub(crate) mod libraries;
 pub mod modules;
 pub(crate) mod root;

@@ -43,7 +43,7 @@ impl Modules {
             let content = decompress(&bytes, suffix)
                 .map_err(|error| Error::malformed(&path, "kernel module", error))?;
             let plain = format!("{stem}.ko");
-            let module = read(&content.as_deref().unwrap_or(&bytes), &plain)
+            let module = read(content.as_deref().unwrap_or(&bytes), &plain)
                 .ok_or_else(|| Error::malformed(&path, "kernel module", "it has no .modinfo section"))?;
             if let Some(content) = content {
                 tree.remove(&path);

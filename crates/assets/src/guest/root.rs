@@ -1,5 +1,6 @@
 //! The root: what packages bring, and the little that their installation scripts would have done.
 
+use super::libraries;
 use super::modules::Modules;
 use crate::error::{Error, Result};
 use crate::image::tree::Tree;
@@ -26,6 +27,7 @@ pub(crate) fn complete(tree: &mut Tree, recipe: &Recipe) -> Result<(Modules, Str
     accounts(tree);
     links(tree);
     certificates(tree);
+    libraries::check(tree)?;
     Ok((modules, version))
 }
 

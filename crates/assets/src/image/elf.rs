@@ -8,6 +8,7 @@ pub struct Elf<'a> {
 
 const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
+const DT_NEEDED: u64 = 1;
 const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
 
@@ -54,6 +55,29 @@ impl<'a> Elf<'a> {
             }
         }
         None
+    }
+
+    /// The interpreter that a program asks for, as a path.
+    #[must_use]
+    pub fn interpreter(self) -> Option<&'a str> {
+        let (_, path) = self.segments().find(|(kind, _)| *kind == PT_INTERP)?;
+        std::str::from_utf8(path).ok().map(|path| path.trim_end_matches('\0'))
+    }
+
+    /// Names of the shared libraries that a program or library asks for (`DT_NEEDED`).
+    #[must_use]
+    pub fn needed(self) -> Vec<&'a str> {
+        let (Some(dynamic), Some(strings)) = (self.section(".dynamic"), self.section(".dynstr")) else {
+            return Vec::new();
+        };
+        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+        let name = |entry: &[u8]| {
+            let start = usize::try_from(word(&entry[8..16])).ok()?;
+            let rest = strings.get(start..)?;
+            std::str::from_utf8(rest.split(|byte| *byte == 0).next()?).ok()
+        };
+        let entries = dynamic.chunks_exact(16).take_while(|entry| word(&entry[..8]) != 0);
+        entries.filter(|entry| word(&entry[..8]) == DT_NEEDED).filter_map(name).collect()
     }
 
     /// Whether a note of this owner and kind is there.
@@ -124,6 +148,7 @@ mod tests {
         assert!(elf.section(".text").is_some_and(|text| !text.is_empty()));
         assert!(elf.section(".nothing").is_none());
         assert!(!elf.has_note("Xen", 18));
+        assert!(elf.needed().iter().any(|name| name.starts_with("libc")), "{:?}", elf.needed());
     }
 
     proptest! {
@@ -132,8 +157,9 @@ mod tests {
             let mut bytes = b"\x7fELF\x02\x01".to_vec();
             bytes.extend(tail);
             if let Some(elf) = Elf::parse(&bytes) {
-                let _: (bool, bool) = (elf.has_interpreter(), elf.has_note("Xen", 18));
-                let _: Option<&[u8]> = elf.section(".modinfo");
+                prop_assert!(elf.has_interpreter() || !elf.has_interpreter());
+                prop_assert!(elf.has_note("Xen", 18) || elf.section(".modinfo").is_none_or(|found| found.len() <= bytes.len()));
+                prop_assert!(elf.needed().len() <= bytes.len());
             }
         }
     }

@@ -47,6 +47,9 @@ impl Store {
     pub fn open(directory: PathBuf) -> Result<Self> {
         for below in ["", "blobs"].into_iter().chain(DIRECTORIES) {
             let path = if below.is_empty() { directory.clone() } else { directory.join(below) };
+            if path.is_dir() {
+                continue;
+            }
             match DirBuilder::new().recursive(below.is_empty()).mode(0o755).create(&path) {
                 // A umask may have taken rights that readers of other users need.
                 Ok(()) => std::fs::set_permissions(&path, Permissions::from_mode(0o755))

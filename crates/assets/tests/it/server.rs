@@ -76,10 +76,8 @@ fn serve(stream: TcpStream, directory: &std::path::Path, faults: &Faults) -> std
     let rate = faults.rate.load(Ordering::SeqCst);
     for piece in body.chunks(4096) {
         output.write_all(piece)?;
-        if rate > 0 {
-            std::thread::park_timeout(std::time::Duration::from_micros(
-                piece.len() as u64 * 1_000_000 / rate,
-            ));
+        if let Some(micros) = (piece.len() as u64 * 1_000_000).checked_div(rate) {
+            std::thread::park_timeout(std::time::Duration::from_micros(micros));
         }
     }
     output.flush()
