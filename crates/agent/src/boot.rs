@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use dhow_model::ChannelKind;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::guest::{Engine, Guest};
@@ -21,14 +22,16 @@ use crate::reaper::Reaper;
 use crate::services::Service;
 use crate::steps::{Steps, begin};
 use crate::{
-    Error, Result, clock, config, console, data, disk, engine, last_words, modules, mounts, network, root,
-    serve, settings,
+    Error, Result, clock, config, console, data, disk, engine, last_words, modules, mounts, network,
+    readahead, root, serve, settings,
 };
 
 /// Made by the boot assets: modules that the way to the root needs, in the initial RAM disk.
 const EARLY_MODULES: &str = "/modules/load";
 /// Modules that the engine wants, in the root.
 const LATE_MODULES: &str = "/usr/lib/modules/load-order";
+/// Modules for `AF_VSOCK`, in the root.
+const VSOCK_MODULES: &str = "/usr/lib/modules/load-order-vsock";
 /// Under software emulation a loaded host may need most of it.
 const ENGINE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -66,28 +69,46 @@ fn boot(steps: &Arc<Steps>) -> Result<Infallible> {
     })?;
     let runtime = runtime()?;
     let guest = Guest::new(config, Arc::clone(steps), reaper);
-    steps.run("channel", || {
-        let _inside = runtime.enter();
-        let (incoming, detail) = serve::open(&guest.config)?;
-        runtime.spawn(serve::serve(Arc::clone(&guest), incoming));
-        last_words::host_can_ask();
-        Ok(((), detail))
-    })?;
+    let vsock = guest.config.channel == ChannelKind::Vsock;
+    if !vsock {
+        steps.run("channel", || open_channel(&guest, &runtime))?;
+    }
     steps.run("root", || {
         let disk = disk::find(disk::ROOT)?;
+        readahead::widen(&disk)?;
         root::switch(&disk)?;
         mounts::rest()?;
         Ok(((), format!("{}, {} MiB", disk.device.display(), disk.bytes >> 20)))
     })?;
+    if vsock {
+        steps.run("channel", || {
+            modules::load_list(Path::new(VSOCK_MODULES))?;
+            open_channel(&guest, &runtime)
+        })?;
+    }
+    let programs = thread::Builder::new()
+        .name("readahead".to_owned())
+        .spawn(|| readahead::files(&engine::PROGRAMS))
+        .map_err(Error::kernel("start a thread"))?;
     let late = beside("modules", steps, || modules::load_list(Path::new(LATE_MODULES)))?;
-    serve::read_ahead(&engine::PROGRAMS);
     start(&guest, &runtime)?;
     // A panic in there is a failed step already.
     if let Ok(Err(error)) = late.join() {
         return Err(error);
     }
+    drop(programs.join());
     wait_for_engine(&guest, &runtime)?;
     last_words::stay()
+}
+
+/// Lets the host in: from now on it is told how the boot goes. A serial port's driver is there from the beginning; that of
+/// vsock lies in the root, since most machines need one of the two.
+fn open_channel(guest: &Arc<Guest>, runtime: &Runtime) -> Result<((), String)> {
+    let _inside = runtime.enter();
+    let (incoming, detail) = serve::open(&guest.config)?;
+    runtime.spawn(serve::serve(Arc::clone(guest), incoming));
+    last_words::host_can_ask();
+    Ok(((), detail))
 }
 
 /// Everything up to the running services.

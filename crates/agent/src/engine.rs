@@ -12,8 +12,8 @@ const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 const DOCKERD_CONFIG: &str = "/run/dhow/dockerd.json";
 /// The programs that the first containers need, read ahead while there is nothing else to do.
 pub const PROGRAMS: [&str; 5] = [
-    "/usr/bin/containerd",
     "/usr/sbin/dockerd",
+    "/usr/bin/containerd",
     "/usr/sbin/xtables-nft-multi",
     "/usr/sbin/runc",
     "/usr/bin/containerd-shim-runc-v2",
@@ -47,13 +47,19 @@ pub enum Mode {
 
 /// Writes both configurations.
 pub fn configure(mtu: u32) -> Result<()> {
-    settings::write(Path::new(CONTAINERD_CONFIG), &containerd_config())?;
+    settings::write(Path::new(CONTAINERD_CONFIG), &containerd_config(log_level()))?;
     write_dockerd(mtu, Mode::Serving)
+}
+
+/// What the services say about themselves. A maintainer who wants all of it puts `dhow.debug` on the kernel command line.
+fn log_level() -> &'static str {
+    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    if line.split_whitespace().any(|word| word == "dhow.debug") { "debug" } else { "warn" }
 }
 
 /// Writes dockerd's configuration; it reads it again on `SIGHUP`.
 pub fn write_dockerd(mtu: u32, mode: Mode) -> Result<()> {
-    let text = serde_json::to_string_pretty(&dockerd_config(mtu, mode))
+    let text = serde_json::to_string_pretty(&dockerd_config(mtu, mode, log_level()))
         .map_err(|error| Error::file("write", DOCKERD_CONFIG)(std::io::Error::other(error)))?;
     settings::write(Path::new(DOCKERD_CONFIG), &text)
 }
@@ -85,16 +91,16 @@ pub fn dockerd() -> Definition {
 const ENVIRONMENT: [(&str, &str); 2] =
     [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/root")];
 
-fn containerd_config() -> String {
+fn containerd_config(log_level: &str) -> String {
     let plugins: Vec<String> = UNUSED_PLUGINS.iter().map(|name| format!("{name:?}")).collect();
     format!(
         "version = 2\nroot = \"/var/lib/containerd\"\nstate = \"/run/containerd\"\noom_score = -999\n\
-         disabled_plugins = [{}]\n[grpc]\naddress = {CONTAINERD_SOCKET:?}\n[debug]\nlevel = \"warn\"\n",
+         disabled_plugins = [{}]\n[grpc]\naddress = {CONTAINERD_SOCKET:?}\n[debug]\nlevel = {log_level:?}\n",
         plugins.join(", ")
     )
 }
 
-fn dockerd_config(mtu: u32, mode: Mode) -> serde_json::Value {
+fn dockerd_config(mtu: u32, mode: Mode, log_level: &str) -> serde_json::Value {
     let (live_restore, shutdown_timeout) = match mode {
         Mode::Serving => (true, 15),
         Mode::Stopping(seconds) => (false, seconds),
@@ -109,7 +115,7 @@ fn dockerd_config(mtu: u32, mode: Mode) -> serde_json::Value {
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
         "log-driver": "json-file",
         "log-opts": { "max-size": "20m", "max-file": "3" },
-        "log-level": "warn",
+        "log-level": log_level,
         "default-ulimits": { "nofile": { "Name": "nofile", "Soft": 1_048_576, "Hard": 1_048_576 } },
         "live-restore": live_restore,
         "shutdown-timeout": shutdown_timeout,
@@ -126,8 +132,8 @@ mod tests {
 
     #[test]
     fn a_machine_that_stops_takes_its_containers_along_and_one_that_serves_does_not() {
-        let serving = dockerd_config(1500, Mode::Serving);
-        let stopping = dockerd_config(1500, Mode::Stopping(7));
+        let serving = dockerd_config(1500, Mode::Serving, "warn");
+        let stopping = dockerd_config(1500, Mode::Stopping(7), "warn");
         assert_eq!(serving["live-restore"], true);
         assert_eq!(stopping["live-restore"], false);
         assert_eq!(stopping["shutdown-timeout"], 7);
@@ -136,7 +142,7 @@ mod tests {
     /// Spec 16.5: no engine of ours listens on a network address.
     #[test]
     fn the_engine_listens_on_unix_sockets_only() {
-        assert_eq!(dockerd_config(1500, Mode::Serving)["hosts"], json!(["unix:///run/docker.sock"]));
-        assert!(!containerd_config().contains("tcp"));
+        assert_eq!(dockerd_config(1500, Mode::Serving, "warn")["hosts"], json!(["unix:///run/docker.sock"]));
+        assert!(!containerd_config("warn").contains("tcp"));
     }
 }

@@ -27,6 +27,8 @@ pub struct Guest {
     pub steps: Arc<Steps>,
     /// Starts children and waits for them.
     pub reaper: Reaper,
+    /// Differs at every boot.
+    pub boot_id: String,
     /// The data disk's device, once it is mounted.
     pub data: OnceLock<PathBuf>,
     /// Once they are started.
@@ -53,6 +55,7 @@ impl Guest {
             config,
             steps,
             reaper,
+            boot_id: facts::boot_id(),
             data: OnceLock::new(),
             engine: OnceLock::new(),
             down: OnceLock::new(),

@@ -18,7 +18,7 @@ pub fn up(config: &BootConfig) -> Result<String> {
     rustix::system::sethostname(config.hostname.as_bytes()).map_err(Error::kernel("set the host name"))?;
     write("/etc/hostname", &format!("{}\n", config.hostname))?;
     write("/etc/hosts", &hosts(&config.hostname))?;
-    write("/etc/resolv.conf", &resolv_conf(&config.network))?;
+    name_servers(&resolv_conf(&config.network))?;
     ask("switch loopback on", &Request::link_up(index("lo")?, None))?;
     let name = interface()?;
     let (index, network) = (index(&name)?, &config.network);
@@ -38,6 +38,23 @@ pub fn up(config: &BootConfig) -> Result<String> {
         "{name} {}/{}, gateway {}, MTU {}",
         network.address, network.prefix, network.gateway, network.mtu
     ))
+}
+
+/// Containers are given what /etc/resolv.conf shows, which is a link to the file that this boot decides.
+fn name_servers(text: &str) -> Result<()> {
+    const LINK: &str = "/etc/resolv.conf";
+    const FILE: &str = "/run/dhow/resolv.conf";
+    write(FILE, text)?;
+    if fs::canonicalize(LINK).is_ok_and(|target| target == Path::new(FILE)) {
+        return Ok(());
+    }
+    match fs::remove_file(LINK) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::file("replace", LINK)(error));
+        }
+        _ => {}
+    }
+    std::os::unix::fs::symlink(FILE, LINK).map_err(Error::file("make", LINK))
 }
 
 fn ask(action: &str, request: &Request) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rustix::mount::{MountFlags, mount_move};
+use rustix::mount::{MountFlags, mount_bind, mount_move};
 
 use crate::disk::Disk;
 use crate::mounts::attach;
@@ -23,6 +23,9 @@ pub fn switch(disk: &Disk) -> Result<()> {
     }
     let options = format!("lowerdir={IMAGE},upperdir={SCRATCH}/upper,workdir={SCRATCH}/work");
     attach("root", ROOT, "overlay", MountFlags::empty(), &options)?;
+    // Programs are looked up in the image itself, and nothing in the guest can change them.
+    let programs = Path::new(ROOT).join("usr");
+    mount_bind(Path::new(IMAGE).join("usr"), &programs).map_err(Error::file("mount", &programs))?;
     for kernel in ["/dev", "/proc", "/sys"] {
         let target = Path::new(ROOT).join(kernel.trim_start_matches('/'));
         mount_move(kernel, &target).map_err(Error::file("move", &target))?;

@@ -38,7 +38,7 @@ impl Agent for Rpc {
             protocol: dhow_proto::AGENT_PROTOCOL,
             capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            boot_id: facts::boot_id(),
+            boot_id: self.0.boot_id.clone(),
             kernel,
             machine,
         }))

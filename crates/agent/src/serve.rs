@@ -1,7 +1,6 @@
 //! Takes the host's streams from the channel and gives each to the service of its port.
 
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -100,17 +99,6 @@ async fn echo(stream: Stream) {
 async fn discard(mut stream: Stream) {
     if tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.is_ok() {
         stream.shutdown().await.unwrap_or_default();
-    }
-}
-
-/// Reads programs into the page cache that will be wanted in a moment; the kernel does it beside.
-pub fn read_ahead(programs: &[&str]) {
-    for program in programs {
-        let advised = std::fs::File::open(Path::new(program))
-            .and_then(|file| Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed)?));
-        if let Err(error) = advised {
-            console::line(format!("dhow: {program} was not read ahead: {error}"));
-        }
     }
 }
 

@@ -57,7 +57,7 @@ fn controllers(cgroup: &Path) -> Result<()> {
 }
 
 /// Writes a file of the kernel's in one call, without creating it.
-fn poke(path: &Path, value: &str) -> std::io::Result<()> {
+pub fn poke(path: &Path, value: &str) -> std::io::Result<()> {
     File::options().write(true).open(path)?.write_all(value.as_bytes())
 }
 
