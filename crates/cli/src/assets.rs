@@ -31,11 +31,12 @@ fn render(done: &AssetsDone, quiet: bool, style: Style) -> String {
     if !done.assets.is_empty() {
         let rows = done.assets.iter().map(|a| {
             let digest = a.sha256.get(..DIGEST).unwrap_or(&a.sha256);
-            [&a.arch.to_string(), &a.name, &a.version, &text::bytes(a.bytes), digest, &a.state]
+            let set = a.set.get(..DIGEST).unwrap_or(&a.set);
+            [set, &a.arch.to_string(), &a.name, &a.version, &text::bytes(a.bytes), digest, &a.state]
                 .map(str::to_owned)
         });
         out.push_str(&columns(
-            ["ARCH", "NAME", "VERSION", "SIZE", "SHA-256", "STATE"],
+            ["SET", "ARCH", "NAME", "VERSION", "SIZE", "SHA-256", "STATE"],
             rows.collect(),
             style,
         ));
@@ -79,7 +80,7 @@ mod tests {
     #[test]
     fn assets_are_listed_in_columns_and_problems_below() {
         let asset = |name: &str, bytes, state: &str| Asset {
-            set: "6f1c".to_owned(),
+            set: "6f1c".repeat(16),
             name: name.to_owned(),
             version: "6.12.48".to_owned(),
             arch: Arch::Amd64,
@@ -98,9 +99,9 @@ mod tests {
             }],
         };
         insta::assert_snapshot!(render(&done, false, Style::PLAIN), @r#"
-        ARCH   NAME    VERSION  SIZE     SHA-256       STATE
-        amd64  kernel  6.12.48  31 MiB   0123456789ab  ready
-        amd64  root    6.12.48  140 MiB  0123456789ab  damaged
+        SET           ARCH   NAME    VERSION  SIZE     SHA-256       STATE
+        6f1c6f1c6f1c  amd64  kernel  6.12.48  31 MiB   0123456789ab  ready
+        6f1c6f1c6f1c  amd64  root    6.12.48  140 MiB  0123456789ab  damaged
         bad: /assets/6f1c/root: block 7 differs
           expected aa, found ab
           try: dhow assets build

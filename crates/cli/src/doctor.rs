@@ -80,9 +80,13 @@ fn docker_context(home: &Home, config: &Config) -> Check {
                 Check::warning(name, found, hint)
             }
             None if state.current => Check::good(name, format!("{} is current", state.name)),
-            None => {
+            None if state.exists => {
                 Check::good(name, format!("{} is current, {} leads here", state.current_name, state.name))
             }
+            None => Check::good(
+                name,
+                format!("{} is current; `dhow up` makes {}", state.current_name, state.name),
+            ),
         },
     }
 }

@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::exit;
 use crate::house::Report as _;
+use crate::interrupt::Interrupts;
 use crate::launch::{self, held};
 use crate::progress::Progress;
 use crate::text;
@@ -108,14 +109,14 @@ async fn stop(mut daemon: Daemon, force: bool, deadline: Deadline, progress: &mu
     if let Some(words) = daemon.other_version() {
         progress.note(&words);
     }
+    let mut interrupts = Interrupts::from_now_on()?;
     let mut following = daemon.down(force, deadline).await?;
     let mut pressed = u32::from(force);
     loop {
-        let interrupt = tokio::select! {
+        tokio::select! {
             done = following.end(progress, deadline) => return done,
-            interrupt = tokio::signal::ctrl_c() => interrupt,
-        };
-        interrupt.map_err(|source| Error::Surroundings { what: "Ctrl-C cannot be waited for", source })?;
+            () = interrupts.pressed() => {}
+        }
         pressed += 1;
         match pressed {
             1 => progress.note("still stopping; Ctrl-C again powers machines off at once"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dhow_home::Home;
 use dhow_home::launch::{LaunchError, launch};
-use dhow_home::lock::FileLock;
+use dhow_home::lock::{FileLock, LockError};
 use tokio::process::Command;
 
 use crate::client::{Daemon, Deadline};
@@ -62,9 +62,7 @@ pub async fn ensure(home: &Home, deadline: Deadline) -> Result<Daemon> {
         if let Some(daemon) = running(home).await? {
             return Ok(daemon);
         }
-        let launching = FileLock::wait_exclusive(&home.run_dir().join("launch.lock"), deadline.left())
-            .await
-            .map_err(dhow_home::Error::from)?;
+        let launching = alone(home, deadline).await?;
         if let Some(daemon) = running(home).await? {
             return Ok(daemon);
         }
@@ -79,6 +77,15 @@ pub async fn ensure(home: &Home, deadline: Deadline) -> Result<Daemon> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Holds other commands off from starting a daemon too.
+async fn alone(home: &Home, deadline: Deadline) -> Result<FileLock> {
+    let lock = home.run_dir().join("launch.lock");
+    FileLock::wait_exclusive(&lock, deadline.left()).await.map_err(|error| match error {
+        LockError::Held { .. } => deadline.missed("another command, which starts the daemon", false),
+        error @ LockError::Io { .. } => Error::Home(error.into()),
+    })
 }
 
 /// Waits until no daemon runs.

@@ -17,6 +17,7 @@ mod down;
 mod error;
 pub mod exit;
 mod house;
+mod interrupt;
 mod launch;
 mod logs;
 mod output;

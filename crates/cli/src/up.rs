@@ -14,6 +14,7 @@ use crate::context::{Context, State};
 use crate::error::{Error, Result};
 use crate::exit;
 use crate::house::Report as _;
+use crate::interrupt::Interrupts;
 use crate::launch;
 use crate::output::Style;
 use crate::progress::Progress;
@@ -45,16 +46,14 @@ struct Answer {
 pub async fn up(caller: &Caller) -> Result<u8> {
     let config = config::load(&caller.home)?;
     let context = Context::of(&caller.home, &config)?;
+    let mut interrupts = Interrupts::from_now_on()?;
     let mut progress = Progress::new(&caller.output);
     let asked = Cell::new(false);
     let limit = LIMIT + Duration::from_secs(config.limits.start.into());
     let deadline = Deadline::after(caller.time_limit.unwrap_or(limit));
     let (done, version) = tokio::select! {
         done = start(caller, deadline, &mut progress, &asked) => done?,
-        pressed = tokio::signal::ctrl_c() => {
-            pressed.map_err(|source| Error::Surroundings { what: "Ctrl-C cannot be waited for", source })?;
-            return Err(interrupted(progress.current(), asked.get()));
-        }
+        () = interrupts.pressed() => return Err(interrupted(progress.current(), asked.get())),
     };
     progress.finish();
     let state = context.set_up().map_err(|error| {

@@ -30,6 +30,10 @@ pub fn render(status: &Status, timeline: bool, style: Style) -> String {
 
 fn headline(status: &Status, style: Style) -> String {
     let home = style.dim(&format!("({})", status.home));
+    if !status.without_daemon.is_empty() {
+        let names = status.without_daemon.join(", ");
+        return format!("{} {home}", style.warning(&format!("{names} runs without a daemon")));
+    }
     let native = status.machines.iter().find(|m| m.name == MachineName::native().as_str());
     match native.map(|m| m.state.as_str()) {
         Some("running" | "idle") => format!("{} {home}", style.good("running")),
@@ -62,6 +66,10 @@ fn rows(out: &mut String, m: &Machine, style: Style) {
     row(out, "machine", &format!("{}: {state}{}", style.bold(&m.name), up.unwrap_or_default()));
     if let Some(trouble) = &m.trouble {
         row(out, "trouble", &style.bad(&trouble.replace('\n', &format!("\n{:WIDTH$}", ""))));
+    }
+    if m.cpus == 0 {
+        // It was never made, so there is nothing to tell of it.
+        return;
     }
     row(out, "guest", &guest(m));
     row(out, "cpus", &format!("{} ({})", m.cpus, given(&m.accelerator)));

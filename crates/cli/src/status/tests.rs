@@ -77,6 +77,15 @@ fn a_failed_machine_shows_its_trouble_and_the_engine_does_not_run() {
     insta::assert_snapshot!(table::render(&status, false, Style::PLAIN));
 }
 
+#[test]
+fn of_a_machine_that_was_never_made_there_is_nothing_to_tell() {
+    let mut reply = reply();
+    reply.machines[0] =
+        control::Machine { name: "native".to_owned(), state: "absent".to_owned(), ..Default::default() };
+    let table = table::render(&running(reply, 1, NOW), false, Style::PLAIN);
+    assert!(table.ends_with("\nmachine     native: absent\n"), "{table}");
+}
+
 /// Names of fields are promised to programs (docs/cli.md).
 #[test]
 fn the_json_document_keeps_its_field_names() {
