@@ -2,6 +2,7 @@
 //! which part it plays:
 //!
 //! - `probe=serial` serves the test ports on the virtio-serial port (spec 8.1);
+//! - `probe=raw` reads 100 MiB from that port writes as many, and then echoes, without a multiplexer;
 //! - `probe=inner` serves them on `AF_VSOCK`;
 //! - `probe=outer` boots an `inner` guest with the QEMU in its own initial RAM disk, dials it over vhost-vsock, and prints
 //!   a line for each thing that it tried: `PASS name` or `FAIL name: why`, and `DONE` at the end.
@@ -27,7 +28,7 @@ fn main() {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::future::Future;
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
 
@@ -53,8 +54,9 @@ mod linux {
         load_modules();
         let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap();
         let part = cmdline.split_whitespace().find_map(|word| word.strip_prefix("probe=")).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         match part {
+            "raw" => raw(),
             "serial" => runtime.block_on(async {
                 serve(Incoming::serial(serial_device().unwrap()).unwrap()).await;
             }),
@@ -83,6 +85,24 @@ mod linux {
             let file = std::fs::File::open(&path).unwrap();
             rustix::system::finit_module(&file, c"", 0)
                 .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+    }
+
+    /// What the bare port can do, for comparison.
+    fn raw() {
+        let mut port =
+            std::fs::File::options().read(true).write(true).open(serial_device().unwrap()).unwrap();
+        let mut buffer = vec![0; 128 * 1024];
+        let mut left = 100 << 20;
+        while left > 0 {
+            left -= port.read(&mut buffer).unwrap();
+        }
+        for _ in 0..(100 << 20) / buffer.len() {
+            port.write_all(&buffer).unwrap();
+        }
+        loop {
+            let read = port.read(&mut buffer).unwrap();
+            port.write_all(&buffer[..read]).unwrap();
         }
     }
 

@@ -34,6 +34,7 @@ async fn a_guest_is_dialled_over_its_serial_port_by_one_host_after_the_other() {
     })
     .await
     .unwrap();
+    bare(&kernel, &initrd, &socket, &arguments).await;
     let start = Instant::now();
     let mut machine = boot::Machine::boot(&kernel, &initrd, "probe=serial", "256", &arguments);
     let mux = connect(&socket).await;
@@ -75,7 +76,41 @@ async fn a_guest_is_dialled_over_its_serial_port_by_one_host_after_the_other() {
     assert!(matches!(ended, Error::SessionEnded(_)), "{ended}");
 }
 
+/// What the port does without a multiplexer, printed for comparison.
+async fn bare(kernel: &[u8], initrd: &[u8], socket: &std::path::Path, arguments: &[&str]) {
+    const SIZE: usize = 100 << 20;
+    let _machine = boot::Machine::boot(kernel, initrd, "probe=raw", "256", arguments);
+    let mut port = open(socket).await;
+    let mut buffer = vec![0; 128 * 1024];
+    let rate = |start: Instant| SIZE as f64 / 1e6 / start.elapsed().as_secs_f64();
+    // The first ones wait for the guest to boot.
+    for _ in 0..8 {
+        port.write_all(&buffer).await.unwrap();
+    }
+    let start = Instant::now();
+    for _ in 8..SIZE / buffer.len() {
+        port.write_all(&buffer).await.unwrap();
+    }
+    port.read_exact(&mut buffer).await.unwrap();
+    println!("bare port, host to guest: {:.0} MB/s", rate(start));
+    let start = Instant::now();
+    for _ in 1..SIZE / buffer.len() {
+        port.read_exact(&mut buffer).await.unwrap();
+    }
+    println!("bare port, guest to host: {:.0} MB/s", rate(start));
+    let start = Instant::now();
+    for _ in 0..1000 {
+        port.write_all(&[1]).await.unwrap();
+        port.read_u8().await.unwrap();
+    }
+    println!("bare port, round trip of one byte: {:?}", start.elapsed() / 1000);
+}
+
 async fn connect(socket: &std::path::Path) -> Mux {
+    Mux::connect(open(socket).await, LIMIT).await.unwrap()
+}
+
+async fn open(socket: &std::path::Path) -> UnixStream {
     let connecting = async {
         loop {
             match UnixStream::connect(socket).await {
@@ -84,8 +119,7 @@ async fn connect(socket: &std::path::Path) -> Mux {
             }
         }
     };
-    let stream = tokio::time::timeout(LIMIT, connecting).await.unwrap();
-    Mux::connect(stream, LIMIT).await.unwrap()
+    tokio::time::timeout(LIMIT, connecting).await.unwrap()
 }
 
 async fn round_trips(mux: &Mux) {
@@ -99,7 +133,7 @@ async fn round_trips(mux: &Mux) {
 }
 
 async fn bulk(mux: &Mux) {
-    const SIZE: usize = 200 << 20;
+    const SIZE: usize = 100 << 20;
     let rate = |start: Instant| SIZE as f64 / 1e6 / start.elapsed().as_secs_f64();
     let block = pattern(0, 1 << 20);
     let start = Instant::now();

@@ -165,7 +165,36 @@ async fn a_session_works_over_a_unix_socket() {
     assert!(guest.pipes.send(Box::new(theirs)).await.is_ok());
     let mux = Mux::connect(ours, LIMIT).await.unwrap();
     echo(&mux.dialer(), &pattern(0, 5 << 20)).await;
+    bulk(&mux).await;
     eventually("streams are left", || mux.streams() == 0).await;
+}
+
+async fn bulk(mux: &Mux) {
+    const SIZE: usize = 100 << 20;
+    let rate = |start: std::time::Instant| SIZE as f64 / 1e6 / start.elapsed().as_secs_f64();
+    let block = pattern(0, 1 << 20);
+    let start = std::time::Instant::now();
+    let mut stream = mux.dialer().dial(common::DISCARD, LIMIT).await.unwrap();
+    for _ in 0..SIZE >> 20 {
+        stream.write_all(&block).await.unwrap();
+    }
+    stream.shutdown().await.unwrap();
+    drop(stream.read_to_end(&mut Vec::new()).await);
+    println!("host to guest: {:.0} MB/s", rate(start));
+    let start = std::time::Instant::now();
+    let mut stream = mux.dialer().dial(common::FLOOD, LIMIT).await.unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    for _ in 0..SIZE >> 20 {
+        stream.read_exact(&mut buffer).await.unwrap();
+    }
+    println!("guest to host: {:.0} MB/s", rate(start));
+    let mut stream = mux.dialer().dial(ECHO, LIMIT).await.unwrap();
+    let start = std::time::Instant::now();
+    for _ in 0..1000 {
+        stream.write_all(&[1]).await.unwrap();
+        stream.read_u8().await.unwrap();
+    }
+    println!("round trip of one byte: {:?}", start.elapsed() / 1000);
 }
 
 fn chunks() -> impl Strategy<Value = Vec<u8>> {

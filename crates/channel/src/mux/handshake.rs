@@ -32,7 +32,7 @@ const LONGEST: usize = 64;
 
 /// How long the host waits for its answer before it greets again, at first and at most. The guest answers in less than
 /// a millisecond when it is there at all; while it boots, everything sent is kept for it and would only pile up.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
+const AGAIN: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(4));
 
 /// More than one frame of the multiplexer, head included.
 static FILLER: [u8; super::driver::FRAME + 64] = [0xff; super::driver::FRAME + 64];
