@@ -24,12 +24,20 @@ pub(crate) fn unavailable(why: &Unavailable, trace: &TraceId) -> Vec<u8> {
 /// What a client is told when its exchange broke before an answer began; `None` where nobody would read it.
 pub(crate) fn broken(why: &Broken, trace: &TraceId) -> Option<Vec<u8>> {
     match why {
-        // The words and the form of Go's `net/http`, which answers these for dockerd before any handler runs.
-        Broken::HeadTooLarge => Some(plain("431 Request Header Fields Too Large", "")),
-        Broken::Malformed("unsupported Transfer-Encoding") => {
-            Some(plain("501 Not Implemented", "Unsupported transfer encoding"))
+        // Word for word those of Go's `net/http`, which gives them for dockerd before any handler runs.
+        Broken::HeadTooLarge => {
+            Some(plain("431 Request Header Fields Too Large", "431 Request Header Fields Too Large"))
         }
-        Broken::Malformed(why) => Some(plain("400 Bad Request", why)),
+        Broken::TransferEncoding => Some(plain("501 Not Implemented", "Unsupported transfer encoding")),
+        Broken::Version => {
+            let words = "505 HTTP Version Not Supported: unsupported protocol version";
+            Some(plain(words, words))
+        }
+        Broken::HeaderName => {
+            let words = "400 Bad Request: invalid header name";
+            Some(plain(words, words))
+        }
+        Broken::Malformed(_) => Some(plain("400 Bad Request", "400 Bad Request")),
         Broken::BadBody(_) => Some(json(400, "Bad Request", &why.to_string(), trace)),
         Broken::NoAnswer | Broken::BadAnswer(_) => {
             Some(json(502, "Bad Gateway", &format!("{why}; see `dhow logs`"), trace))
@@ -38,10 +46,7 @@ pub(crate) fn broken(why: &Broken, trace: &TraceId) -> Option<Vec<u8>> {
     }
 }
 
-fn plain(status: &str, why: &str) -> Vec<u8> {
-    let separator = if why.is_empty() { "" } else { ": " };
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n{status}{separator}{why}"
-    )
-    .into_bytes()
+fn plain(status: &str, words: &str) -> Vec<u8> {
+    let head = "Content-Type: text/plain; charset=utf-8\r\nConnection: close";
+    format!("HTTP/1.1 {status}\r\n{head}\r\n\r\n{words}").into_bytes()
 }

@@ -17,6 +17,8 @@ pub(crate) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// The last read left no room: more was waiting than fits.
+    crowded: bool,
 }
 
 impl Buffer {
@@ -49,6 +51,7 @@ impl Buffer {
             small[..self.len()].copy_from_slice(self.filled());
             (self.end, self.start) = (self.len(), 0);
             self.bytes = small;
+            self.crowded = false;
         }
     }
 
@@ -66,6 +69,7 @@ impl Buffer {
         let mut spare = ReadBuf::new(&mut self.bytes[self.end..]);
         ready!(Pin::new(source).poll_read(cx, &mut spare))?;
         let n = spare.filled().len();
+        self.crowded = spare.remaining() == 0;
         self.end += n;
         Poll::Ready(Ok(n))
     }
@@ -76,16 +80,15 @@ impl Buffer {
     }
 
     fn make_room(&mut self, limit: usize) {
-        if self.end < self.bytes.len() {
-            return;
-        }
-        if self.start > 0 {
+        if self.end == self.bytes.len() && self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.end, self.start) = (self.end - self.start, 0);
         }
-        if self.end == self.bytes.len() {
+        if self.crowded || self.end == self.bytes.len() {
             let wanted = (self.bytes.len() * 4).max(SMALL).min(limit.max(SMALL));
-            self.bytes.resize(wanted.max(self.bytes.len()), 0);
+            if wanted > self.bytes.len() {
+                self.bytes.resize(wanted, 0);
+            }
         }
     }
 

@@ -4,7 +4,6 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -65,11 +64,11 @@ impl Client {
                 if common == 16 {
                     return Ok(Incoming::Http2);
                 }
-            } else if bytes.len() <= EAGER || has_end(&bytes[searched..]) {
-                if let Some(request) = head::request(bytes)? {
-                    self.buffer.consume(request.len);
-                    return Ok(Incoming::Request(Box::new(request)));
-                }
+            } else if (bytes.len() <= EAGER || has_end(&bytes[searched..]))
+                && let Some(request) = head::request(bytes)?
+            {
+                self.buffer.consume(request.len);
+                return Ok(Incoming::Request(Box::new(request)));
             }
             searched = bytes.len().saturating_sub(3);
             if !self.buffer.has_room(MAX_HEAD) {
@@ -95,10 +94,19 @@ impl Client {
     }
 
     /// Whether a client that has closed its sending half has closed the other as well: nobody reads answers any more.
+    #[cfg(target_os = "linux")]
     pub(crate) fn is_gone(&self) -> bool {
-        let mut poll_fd = [PollFd::new(&self.stream, PollFlags::empty())];
-        let asked = poll(&mut poll_fd, Some(&Timespec::default()));
-        asked.is_ok() && poll_fd[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut asked = [PollFd::new(&self.stream, PollFlags::empty())];
+        let answered = poll(&mut asked, Some(&Timespec::default()));
+        answered.is_ok() && asked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+
+    /// Elsewhere a poll cannot tell a closed half from a closed connection. The end is passed on either way, which is
+    /// what dockerd acts on; a closed connection shows with the next write to it.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn is_gone(&self) -> bool {
+        false
     }
 
     /// Sends a last answer and closes. The client may still be sending a body: it is read and dropped for a moment, so

@@ -96,7 +96,7 @@ impl Shared {
                     };
                 }
                 Ended::Upgraded(back) => {
-                    self.tunnel(client, connection.stream, back, std::mem::take(spare)).await;
+                    self.tunnel(client, connection.stream, upload.out, back, std::mem::take(spare)).await;
                     return Next::Close;
                 }
                 Ended::Broken(broken, begun) => {
@@ -187,10 +187,18 @@ impl Shared {
         self.hooks.after(&call, status).await;
     }
 
-    async fn tunnel(&self, client: Client, engine: Box<dyn ByteStream>, back: Outgoing, buffer: Buffer) {
+    async fn tunnel(
+        &self,
+        client: Client,
+        engine: Box<dyn ByteStream>,
+        out: Outgoing,
+        back: Outgoing,
+        buffer: Buffer,
+    ) {
         let _upgraded = Gauge::new(&self.counters.upgraded);
-        let moved = Tunnel::new(client, engine, back, buffer).run().await;
-        self.counters.bytes.fetch_add(moved.up + moved.down, Ordering::Relaxed);
+        let before = out.written() + back.written();
+        let moved = Tunnel::new(client, engine, out, back, buffer).run().await;
+        self.counters.bytes.fetch_add(moved - before, Ordering::Relaxed);
     }
 
     async fn http2(&self, client: Client) {
@@ -198,7 +206,8 @@ impl Shared {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         match self.pool.dial().await {
             Ok(connection) => {
-                self.tunnel(client, connection.stream, Outgoing::default(), Buffer::default()).await;
+                let none = (Outgoing::default(), Outgoing::default());
+                self.tunnel(client, connection.stream, none.0, none.1, Buffer::default()).await;
             }
             Err(why) => tracing::warn!(%why, "an HTTP/2 client could not be connected"),
         }

@@ -21,6 +21,15 @@ pub(crate) enum Broken {
     /// The request is not HTTP as dockerd takes it.
     #[error("malformed request: {0}")]
     Malformed(&'static str),
+    /// A header's name has characters that none may have.
+    #[error("malformed request: invalid header name")]
+    HeaderName,
+    /// A transfer coding other than `chunked`.
+    #[error("malformed request: unsupported transfer encoding")]
+    TransferEncoding,
+    /// A version of HTTP other than 1.0 and 1.1.
+    #[error("malformed request: unsupported HTTP version")]
+    Version,
     /// The request's head is larger than dockerd's own limit.
     #[error("the request's headers are larger than 1 MiB")]
     HeadTooLarge,

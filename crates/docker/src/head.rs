@@ -95,6 +95,9 @@ pub(crate) fn answer(bytes: &[u8], to_head: bool, trace: &TraceId) -> Result<Opt
     })
     .map_err(|broken| match broken {
         Broken::Malformed(why) => Broken::BadAnswer(why),
+        Broken::HeaderName => Broken::BadAnswer("invalid header name"),
+        Broken::TransferEncoding => Broken::BadAnswer("unsupported transfer encoding"),
+        Broken::Version => Broken::BadAnswer("unsupported HTTP version"),
         other => other,
     })
 }
@@ -150,7 +153,7 @@ impl<'a> Facts<'a> {
                 },
                 17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
                     if facts.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                        return Err(Broken::Malformed("unsupported Transfer-Encoding"));
+                        return Err(Broken::TransferEncoding);
                     }
                     facts.chunked = true;
                 }
@@ -217,19 +220,19 @@ fn with_headers<'b, T>(
         room *= 16;
         outcome = parse(&mut vec![EMPTY_HEADER; room]);
     }
-    outcome.map_err(|error| Broken::Malformed(reason(error)))?
+    outcome.map_err(broken)?
 }
 
-fn reason(error: httparse::Error) -> &'static str {
-    match error {
-        httparse::Error::HeaderName => "invalid header name",
+fn broken(error: httparse::Error) -> Broken {
+    Broken::Malformed(match error {
+        httparse::Error::HeaderName => return Broken::HeaderName,
+        httparse::Error::Version => return Broken::Version,
         httparse::Error::HeaderValue => "invalid header value",
         httparse::Error::NewLine => "invalid new line",
         httparse::Error::Status => "invalid status",
         httparse::Error::Token => "invalid token",
         httparse::Error::TooManyHeaders => "too many headers",
-        httparse::Error::Version => "unsupported HTTP version",
-    }
+    })
 }
 
 #[cfg(test)]

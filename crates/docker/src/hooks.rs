@@ -22,8 +22,8 @@ pub trait Hooks: Send + Sync + 'static {
     /// Before the call is forwarded; the call waits for it. Not for a create, which has no ID yet.
     async fn before(&self, call: &LifecycleCall);
 
-    /// After the engine's status is known, while its body may still be on the way. Not called if the engine never
-    /// answered.
+    /// After the engine has answered; the answer waits for it on its way to the client, so that what the client does
+    /// next finds it done. Not called if the engine never answered.
     async fn after(&self, call: &LifecycleCall, status: u16);
 }
 

@@ -31,30 +31,25 @@ struct Direction {
     closed: bool,
 }
 
-/// Bytes that went each way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Moved {
-    pub(crate) up: u64,
-    pub(crate) down: u64,
-}
-
 impl Tunnel {
-    /// Joins the two. What either side sent already goes out first: `back` and `down_buffer` to the client, the
-    /// client's own buffer to the engine.
+    /// Joins the two. What either side sent already goes out first: `back` and `down_buffer` to the client, `out` and
+    /// the client's own buffer to the engine.
     pub(crate) fn new(
         client: Client,
         engine: Box<dyn ByteStream>,
+        out: Outgoing,
         back: Outgoing,
         down_buffer: Buffer,
     ) -> Self {
-        let up = Direction { ended: client.ended, ..Direction::default() };
+        let up = Direction { out, ended: client.ended, closed: false };
         Self { client, engine, up, down: Direction { out: back, ..Direction::default() }, down_buffer }
     }
 
     /// Copies until both directions have ended or one side is gone; dropping the tunnel closes both connections.
-    pub(crate) async fn run(mut self) -> Moved {
+    /// Returns how many bytes were written, both ways together.
+    pub(crate) async fn run(mut self) -> u64 {
         std::future::poll_fn(|cx| self.poll(cx)).await;
-        Moved { up: self.up.out.written(), down: self.down.out.written() }
+        self.up.out.written() + self.down.out.written()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {

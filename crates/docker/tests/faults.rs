@@ -52,7 +52,7 @@ fn malformed_requests_are_refused() {
     ] {
         let mut client = stage.client_says(request);
         let answer = client.rest();
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request:?}: {answer:?}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:?}: {answer:?}");
         assert!(answer.contains("Connection: close\r\n"), "{answer:?}");
     }
     assert!(stage.nobody_dialled());

@@ -69,7 +69,8 @@ pub fn download(socket: &Path, call: &str) -> Duration {
 
 pub fn download_into(socket: &Path, call: &str, sink: &mut impl Write) {
     let mut stream = UnixStream::connect(socket).unwrap();
-    write!(stream, "{call} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n").unwrap();
+    let head = format!("{call} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
     let mut piece = vec![0; 256 * 1024];
     loop {
         match stream.read(&mut piece).unwrap() {

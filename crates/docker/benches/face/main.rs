@@ -36,42 +36,56 @@ fn main() {
         println!("skipped: a dockerd needs Linux and root");
         return;
     }
-    let dockerd = Dockerd::start().unwrap();
-    Image::Busybox.ensure(dockerd.docker()).unwrap();
-    dockerd.docker().ok(["create", "--name", "bench", Image::Busybox.name(), "true"]).unwrap();
-    let paths = Paths::to(dockerd.socket());
-
     println!(
         "medians of {ROUNDS} rounds [least to most], and the difference to or share of the direct socket\n"
     );
-    latency("GET /_ping, one connection", &paths, |socket| Client::connect(socket).pings(PINGS));
-    latency("GET /_ping, a connection each", &paths, |socket| {
+    let asked: Vec<&String> = arguments.iter().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wants = |what: &str| asked.is_empty() || asked.iter().any(|word| *word == what);
+    if wants("latency") || wants("bulk") {
+        let dockerd = Dockerd::start().unwrap();
+        let paths = Paths::to(dockerd.socket());
+        if wants("latency") {
+            pings(&paths);
+        }
+        if wants("bulk") {
+            in_front_of_dockerd(&dockerd, &paths, &tar(MEGABYTES));
+        }
+        println!("the face's peak memory: {}", paths.peak_memory());
+    }
+    if wants("ceiling") {
+        in_front_of_nothing(&tar(MEGABYTES));
+    }
+}
+
+fn pings(paths: &Paths) {
+    latency("GET /_ping, one connection", paths, |socket| Client::connect(socket).pings(PINGS));
+    latency("GET /_ping, a connection each", paths, |socket| {
         (0..CONNECTIONS).flat_map(|_| Client::connect(socket).pings(1)).collect()
     });
-    let archive = tar(MEGABYTES);
-    throughput("docker cp to a container", &paths, MEGABYTES, |socket| {
-        upload(socket, "PUT /containers/bench/archive?path=/", &archive)
+}
+
+fn in_front_of_dockerd(dockerd: &Dockerd, paths: &Paths, archive: &[u8]) {
+    Image::Busybox.ensure(dockerd.docker()).unwrap();
+    dockerd.docker().ok(["create", "--name", "bench", Image::Busybox.name(), "true"]).unwrap();
+    throughput("docker cp to a container", paths, MEGABYTES, |socket| {
+        upload(socket, "PUT /containers/bench/archive?path=/", archive)
     });
-    throughput("docker cp from a container", &paths, MEGABYTES, |socket| {
+    throughput("docker cp from a container", paths, MEGABYTES, |socket| {
         download(socket, "GET /containers/bench/archive?path=/random")
     });
     dockerd.docker().ok(["commit", "bench", "bench-image"]).unwrap();
     let saved = download_whole(dockerd.socket(), "GET /images/bench-image/get");
-    throughput("docker save", &paths, MEGABYTES, |socket| download(socket, "GET /images/bench-image/get"));
-    throughput("docker load", &paths, MEGABYTES, |socket| {
-        upload(socket, "POST /images/load?quiet=1", &saved)
-    });
-    paths.report();
-    drop(paths);
+    throughput("docker save", paths, MEGABYTES, |socket| download(socket, "GET /images/bench-image/get"));
+    throughput("docker load", paths, MEGABYTES, |socket| upload(socket, "POST /images/load?quiet=1", &saved));
+}
 
+/// An engine that only swallows and pours bytes shows the ceiling of the forwards themselves.
+fn in_front_of_nothing(archive: &[u8]) {
     let end = paths::end_of_pipe();
     let paths = Paths::to(end.socket());
-    println!(
-        "\nthe same forwards in front of an engine that only swallows and pours bytes: their own ceiling\n"
-    );
-    throughput("upload", &paths, MEGABYTES, |socket| upload(socket, "POST /sink", &archive));
+    println!("\nin front of an engine that only swallows and pours bytes");
+    throughput("upload", &paths, MEGABYTES, |socket| upload(socket, "POST /sink", archive));
     throughput("download", &paths, MEGABYTES, |socket| download(socket, "GET /source"));
-    paths.report();
 }
 
 /// Prints p50 and p99 for each path.
@@ -102,15 +116,21 @@ fn latency(what: &str, paths: &Paths, mut measure: impl FnMut(&Path) -> Vec<Dura
 fn throughput(what: &str, paths: &Paths, megabytes: usize, mut measure: impl FnMut(&Path) -> Duration) {
     println!("{what}, {megabytes} MB");
     let mut rounds = vec![Vec::new(); paths.all().len()];
+    let before: Vec<f64> = paths.all().iter().map(paths::Way::cpu_seconds).collect();
     for _ in 0..ROUNDS {
         for (path, rounds) in paths.all().iter().zip(&mut rounds) {
             rounds.push(megabytes as f64 / measure(&path.socket).as_secs_f64());
         }
     }
     let direct = median(rounds[0].iter().copied());
-    for (path, rounds) in paths.all().iter().zip(&rounds) {
+    for ((path, rounds), before) in paths.all().iter().zip(&rounds).zip(before) {
         let speed = Spread::of(rounds.iter().copied());
-        println!("  {:<10} {speed} MB/s {:4.0} %", path.name, speed.median / direct * 100.0);
+        let cpu = (path.cpu_seconds() - before) * 1e6 / (ROUNDS * megabytes) as f64;
+        println!(
+            "  {:<10} {speed} MB/s {:4.0} %   {cpu:4.0} µs of CPU per MB",
+            path.name,
+            speed.median / direct * 100.0
+        );
     }
 }
 

@@ -18,6 +18,18 @@ pub struct Way {
     child: Option<Child>,
 }
 
+impl Way {
+    /// Processor time of the forward and of its children that have ended (`socat` makes one for each connection).
+    pub fn cpu_seconds(&self) -> f64 {
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let Some(child) = &self.child else { return 0.0 };
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        // proc(5): utime, stime, cutime and cstime are fields 14 to 17; the second may contain spaces.
+        let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(4);
+        fields.map(|ticks| ticks.parse::<f64>().unwrap() / TICKS_PER_SECOND).sum()
+    }
+}
+
 /// All ways to one socket that this machine can offer, the direct one first.
 pub struct Paths {
     ways: Vec<Way>,
@@ -54,13 +66,13 @@ impl Paths {
         &self.ways
     }
 
-    /// What the face's process has used.
-    pub fn report(&self) {
+    /// The most memory that the face's process has had.
+    pub fn peak_memory(&self) -> String {
         let pid =
             self.ways.iter().find(|way| way.name == "face").and_then(|way| way.child.as_ref()).unwrap().id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
-        println!("the face's peak memory: {}", peak.trim_start_matches("VmHWM:").trim());
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        peak.trim().to_owned()
     }
 
     fn place(&self, name: &str) -> PathBuf {
@@ -144,11 +156,14 @@ pub fn serve(listen: &Path, upstream: &Path) {
     }
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    let (listen, upstream) = (listen.to_owned(), upstream.to_owned());
+    // On a worker, as in the daemon: the thread of `block_on` is woken through another one.
+    let serving = runtime.spawn(async move {
         let listener = tokio::net::UnixListener::bind(listen).unwrap();
-        let face = Face::new(Arc::new(Socket(upstream.to_owned())), Arc::new(LogHooks));
+        let face = Face::new(Arc::new(Socket(upstream)), Arc::new(LogHooks));
         face.serve(listener, CancellationToken::new()).await.unwrap();
     });
+    runtime.block_on(serving).unwrap();
 }
 
 /// An engine that reads any body and drops it, and pours out 256 MB for a GET.
