@@ -34,8 +34,8 @@ pub struct Everywhere {
     /// Answer in JSON: one document, or one a line where there are several
     #[arg(long, global = true, help_heading = "Everywhere")]
     pub json: bool,
-    /// Dhow's directory
-    #[arg(long, global = true, env = "DHOW_HOME", value_name = "DIR", hide_env_values = true, value_hint = ValueHint::DirPath, help_heading = "Everywhere")]
+    /// Dhow's directory [env: DHOW_HOME] [default: ~/.dhow]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Everywhere")]
     pub home: Option<PathBuf>,
     /// Tell more
     #[arg(short, long, global = true, help_heading = "Everywhere")]

@@ -20,6 +20,10 @@ use crate::VERSION;
 use crate::error::{Error, Result};
 use crate::house::Report;
 
+/// What a connection meets where no daemon is: no socket, one that was left behind, or no directory to have one in.
+const NOBODY: [io::ErrorKind; 3] =
+    [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused, io::ErrorKind::NotADirectory];
+
 /// How long a command may take, and from when on.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
@@ -72,9 +76,7 @@ impl Daemon {
         // A look of our own first: gRPC's error does not tell why a connection could not be made.
         match deadline.wait("the daemon's socket", UnixStream::connect(socket)).await? {
             Ok(_) => {}
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                return Ok(None);
-            }
+            Err(e) if NOBODY.contains(&e.kind()) => return Ok(None),
             Err(source) => return Err(Error::Socket { path: socket.to_owned(), source }),
         }
         let step = "the daemon's version";

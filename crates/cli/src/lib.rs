@@ -1,9 +1,9 @@
 //! The command line: parse, call the daemon, print.
 //!
-//! What was typed ([`args`]) is understood ([`command`]), asked of the daemon ([`client`], which [`launch`] starts where none
-//! runs), and shown ([`output`], [`progress`]). What only the whole executable can do comes in through [`House`]. A file
-//! for each command: [`up`], [`down`], [`status`], [`logs`], [`doctor`], [`config`], [`context`], [`assets`], [`version`].
-//! Exit statuses stand in [`exit`], errors in [`Error`] and, as they leave us, in [`Failure`].
+//! What was typed (`args`) is understood (`command`), asked of the daemon (`client`, which `launch` starts where none runs),
+//! and shown (`output`, `progress`). What only the whole executable can do comes in through [`House`]. A file for each
+//! command: `up`, `down`, `status`, `logs`, `doctor`, [`config`], [`context`], `assets`, `version`. Exit statuses stand in
+//! [`exit`], errors in [`Error`] and, as they leave us, in [`Failure`].
 #![forbid(unsafe_code)]
 
 mod args;

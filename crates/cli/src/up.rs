@@ -42,8 +42,9 @@ struct Answer {
 /// Starts the engine.
 ///
 /// # Errors
-/// When it cannot be started, or the Docker context cannot be set.
+/// When Dhow's directory or the configuration cannot be used, the engine cannot be started, or the Docker context cannot be set.
 pub async fn up(caller: &Caller) -> Result<u8> {
+    caller.home.create()?;
     let config = config::load(&caller.home)?;
     let context = Context::of(&caller.home, &config)?;
     let mut interrupts = Interrupts::from_now_on()?;

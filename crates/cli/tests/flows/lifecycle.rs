@@ -47,6 +47,18 @@ fn status_and_version_start_no_daemon_and_status_says_so_by_its_exit_status() {
     assert!(!scene.home.root().exists());
 }
 
+#[test]
+fn a_directory_that_cannot_be_used_is_told_before_anything_is_started() {
+    let scene = Scene::new();
+    dhow_home::atomic::write(scene.home.root(), b"", 0o600).unwrap();
+    let up = scene.run("up", "").expect(1);
+    assert!(up.stderr.starts_with("error: Dhow's directory cannot be used\n"), "{}", up.stderr);
+    scene.run("status", "").expect(3);
+    let mut relative = scene.command("status", "");
+    let relative = Ended::of(relative.env("DHOW_HOME", "here").output().unwrap()).expect(1);
+    assert!(relative.stderr.contains("not an absolute path"), "{}", relative.stderr);
+}
+
 /// Spec 15.2.
 #[test]
 fn up_makes_the_context_current_and_down_restores_the_previous_one() {
