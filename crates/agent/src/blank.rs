@@ -129,7 +129,10 @@ mod tests {
 
     const SIZE: u64 = 96 << 20;
 
-    fn disk(writes: &[(u64, &[u8])]) -> Cursor<Vec<u8>> {
+    /// Where, and what stands there.
+    type Writes<'a> = &'a [(u64, &'a [u8])];
+
+    fn disk(writes: Writes) -> Cursor<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(SIZE).unwrap()];
         for (offset, content) in writes {
             let offset = usize::try_from(*offset).unwrap();
@@ -152,7 +155,7 @@ mod tests {
     fn only_a_disk_that_is_blank_and_proven_so_is_formatted() {
         use DiskBlank::{Proven, Unproven};
         let (ours, theirs) = (superblock("dhow-data"), superblock("backup"));
-        let table: [(&str, &[(u64, &[u8])], DiskBlank, &str); 15] = [
+        let table: [(&str, Writes, DiskBlank, &str); 15] = [
             ("blank, proven", &[], Proven, "format"),
             ("blank, unproven", &[], Unproven, "unproven"),
             ("our ext4", &[(1024, &ours)], Unproven, "ours"),

@@ -72,6 +72,7 @@ pub fn containerd() -> Definition {
         program: "/usr/bin/containerd",
         arguments: vec!["--config", CONTAINERD_CONFIG],
         environment: ENVIRONMENT.to_vec(),
+        cgroup: Some(settings::ENGINE_CGROUP),
         probe: Probe::Listens(CONTAINERD_SOCKET),
     }
 }
@@ -84,6 +85,7 @@ pub fn dockerd() -> Definition {
         program: "/usr/sbin/dockerd",
         arguments: vec!["--config-file", DOCKERD_CONFIG],
         environment: ENVIRONMENT.to_vec(),
+        cgroup: Some(settings::ENGINE_CGROUP),
         probe: Probe::Docker,
     }
 }

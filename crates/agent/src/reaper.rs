@@ -216,11 +216,8 @@ mod tests {
         }
         // Nothing is left: neither a zombie nor an owner that waits.
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
-        while rustix::process::waitid(
-            WaitId::All,
-            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG,
-        ) != Err(Errno::CHILD)
-        {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        while !matches!(rustix::process::waitid(WaitId::All, look), Err(Errno::CHILD)) {
             assert!(std::time::Instant::now() < deadline, "zombies are left");
             std::thread::yield_now();
         }

@@ -9,6 +9,7 @@
 //!            stop(): any state ──▶ Stopped, which is final
 //! ```
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::backoff::Backoff;
 use crate::output::{self, Tail};
 use crate::reaper::{self, Child, End, Reaper};
-use crate::{Error, Result, console, docker};
+use crate::{Error, Result, console, docker, settings};
 
 /// Between two looks whether a service that starts answers.
 const LOOK: Duration = Duration::from_millis(10);
@@ -49,6 +50,8 @@ pub struct Definition {
     pub arguments: Vec<&'static str>,
     /// Its whole environment.
     pub environment: Vec<(&'static str, &'static str)>,
+    /// Its cgroup, beside those of the containers; made by [`settings::apply`](crate::settings::apply).
+    pub cgroup: Option<&'static str>,
     /// How it is known to answer.
     pub probe: Probe,
 }
@@ -170,6 +173,12 @@ impl Service {
         command.args(arguments).env_clear().envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(input).stderr(second);
         let child = self.reaper.spawn(&mut command)?;
+        if let Some(cgroup) = self.definition.cgroup {
+            let members = Path::new(cgroup).join("cgroup.procs");
+            if let Err(error) = settings::poke(&members, &child.pid.as_raw_nonzero().to_string()) {
+                console::line(format!("dhow: {name} stays in the root cgroup: {error}"));
+            }
+        }
         let (prefix, tail) = (*name, self.tail.clone());
         std::thread::Builder::new()
             .name(prefix.to_owned())
@@ -249,6 +258,7 @@ mod tests {
             program: "/bin/sh",
             arguments: vec!["-c", script],
             environment: vec![("PATH", "/usr/bin:/bin")],
+            cgroup: None,
             probe: Probe::Listens("/no/such/socket"),
         }
     }

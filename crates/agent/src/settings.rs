@@ -27,6 +27,9 @@ const SETTINGS: [(&str, &str); 14] = [
 /// The path of `kernel.randomize_va_space` (spec 1.8).
 pub const RANDOMIZE: &str = "/proc/sys/kernel/randomize_va_space";
 
+/// The services' cgroup. dockerd looks into its own for what the kernel can limit, and the root's shows too little.
+pub const ENGINE_CGROUP: &str = "/sys/fs/cgroup/dhow";
+
 /// Sets everything and checks what must be so; answers what a reader may want to know. A setting that this kernel does
 /// not have is none that it needs.
 pub fn apply() -> Result<String> {
@@ -37,6 +40,7 @@ pub fn apply() -> Result<String> {
         }
     }
     controllers(Path::new("/sys/fs/cgroup"))?;
+    fs::create_dir(ENGINE_CGROUP).map_err(Error::file("make", ENGINE_CGROUP))?;
     Ok(format!("kernel.randomize_va_space={}", randomize_va_space()))
 }
 
