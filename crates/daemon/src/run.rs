@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dhow_docker::{Face, LogHooks};
 use dhow_engine::Engine;
-use dhow_home::lock::FileLock;
+use dhow_home::lock::{FileLock, LockError};
 use dhow_home::{Home, socket};
 use dhow_proto::control::control_server::ControlServer;
 use dhow_proto::{DESCRIPTORS, MESSAGE_LIMIT};
@@ -20,16 +20,20 @@ use crate::{Error, Result};
 /// For requests that are under way when the daemon ends.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Whoever looks whether a daemon runs has its lock for a moment; a daemon has it for good.
+const LOOKERS: Duration = Duration::from_secs(1);
+
 /// Serves until it is told to end, by `dhow down` or a signal. `serving` is called once both sockets accept.
 ///
 /// # Errors
 /// When it cannot serve. Machines are left as they are in any case.
 pub async fn run(home: &Home, executable: PathBuf, serving: impl FnOnce()) -> Result<()> {
     home.create()?;
-    let lock_path = home.daemon_lock();
-    let _lock = FileLock::try_exclusive(&lock_path)
-        .map_err(|source| Error::Serve { path: lock_path, source })?
-        .ok_or_else(|| Error::AlreadyRunning(home.root().to_owned()))?;
+    let _lock = match FileLock::wait_exclusive(&home.daemon_lock(), LOOKERS).await {
+        Ok(lock) => lock,
+        Err(LockError::Held { .. }) => return Err(Error::AlreadyRunning(home.root().to_owned())),
+        Err(LockError::Io { path, source }) => return Err(Error::Serve { path, source }),
+    };
     let end = CancellationToken::new();
     let engine = Engine::open(home, executable)?;
     let listen = |path: PathBuf| socket::listen(&path).map_err(|source| Error::Serve { path, source });

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use dhow_channel::{Dialer, Mux, hub};
-use dhow_home::lock::FileLock;
+use dhow_home::lock::{FileLock, LockError};
 use dhow_home::rotating::Rotating;
 use dhow_home::{Home, LastEnd, MachineDir, socket};
 use dhow_hypervisor::{Hypervisor, Output, Qemu, Running};
@@ -30,6 +30,9 @@ const LOG_KEEP: u32 = 3;
 /// For those who watch the status to be told of the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Whoever looks whether a supervisor runs has its lock for a moment; a supervisor has it for good.
+const LOOKERS: Duration = Duration::from_secs(1);
+
 /// Runs machine `name` until it ends. `serving` is called once the API can be reached.
 ///
 /// # Errors
@@ -37,10 +40,11 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// down, told to those who watch, and the supervisor ends.
 pub async fn run(home: &Home, name: &MachineName, config: &Config, serving: impl FnOnce()) -> Result<()> {
     let dir = home.machine(name);
-    let lock_file = |source| Error::File { path: dir.supervisor_lock(), source };
-    let _lock = FileLock::try_exclusive(&dir.supervisor_lock())
-        .map_err(lock_file)?
-        .ok_or_else(|| Error::AlreadySupervised(name.to_string()))?;
+    let _lock = match FileLock::wait_exclusive(&dir.supervisor_lock(), LOOKERS).await {
+        Ok(lock) => lock,
+        Err(LockError::Held { .. }) => return Err(Error::AlreadySupervised(name.to_string())),
+        Err(LockError::Io { path, source }) => return Err(Error::File { path, source }),
+    };
     let spec = prepare::spec(&dir)?;
     let listen =
         |path: std::path::PathBuf| socket::listen(&path).map_err(|source| Error::Serve { path, source });
