@@ -7,13 +7,11 @@
 //! ```
 
 use std::io;
-use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dhow_model::Port;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -21,10 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::header::{Answer, Request};
-use crate::{Dialer, Error, MAX_STREAMS, Result, Stream};
-
-/// Bytes copied at a time, each way.
-const BUFFER: usize = 128 * 1024;
+use crate::{Dialer, Error, MAX_STREAMS, Result, Stream, hung_up, splice};
 
 /// How long a connection may take to say what it wants.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -86,28 +81,6 @@ pub(crate) async fn dial(socket: &Path, port: Port) -> Result<Stream> {
     }
 }
 
-/// Waits until the process at the other end has closed its socket, or shut down both halves of it. A half-closed peer
-/// still waits for an answer and does not count; reading alone cannot tell the two apart.
-///
-/// # Errors
-/// When the socket cannot be watched.
-pub async fn hung_up(socket: &UnixStream) -> io::Result<()> {
-    until_hung_up(&watch(socket)?).await
-}
-
-/// A descriptor of its own for watching `socket`: clearing readiness on the shared one would stop its writers.
-fn watch(socket: &UnixStream) -> io::Result<UnixStream> {
-    UnixStream::from_std(socket.as_fd().try_clone_to_owned()?.into())
-}
-
-async fn until_hung_up(watch: &UnixStream) -> io::Result<()> {
-    while !watch.ready(Interest::WRITABLE).await?.is_write_closed() {
-        // Room to write is no news; wait for the next change.
-        drop(watch.try_io::<()>(Interest::WRITABLE, || Err(io::ErrorKind::WouldBlock.into())));
-    }
-    Ok(())
-}
-
 fn report(ended: std::result::Result<Result<()>, tokio::task::JoinError>) {
     match ended {
         Ok(Ok(())) => {}
@@ -158,44 +131,14 @@ async fn pass_on(mut client: UnixStream, dialer: &Dialer, full: bool) -> Result<
     match dialled {
         Ok(guest) => {
             Answer::Accepted.write(&mut client).await?;
-            copy_both(client, guest).await
+            splice(client, guest)
+                .await
+                .map_err(|source| Error::Io { doing: "a stream through the channel hub broke off", source })
         }
         Err(error) => {
             Answer::from_error(&error).write(&mut client).await?;
             Err(error)
         }
-    }
-}
-
-/// Copies both ways until both halves have ended, or one fails, or the client has hung up and all that it sent is
-/// passed on.
-async fn copy_both(mut client: UnixStream, guest: Stream) -> Result<()> {
-    let watch = watch(&client).map_err(refused)?;
-    let (from_client, to_client) = client.split();
-    let (from_guest, to_guest) = tokio::io::split(guest);
-    let sent = CancellationToken::new();
-    let up = async {
-        copy(from_client, to_guest).await?;
-        sent.cancel();
-        Ok(())
-    };
-    let down = copy(from_guest, to_client);
-    let copied = tokio::select! {
-        copied = async { tokio::try_join!(up, down) } => copied.map(|_| ()),
-        gone = async { sent.cancelled().await; until_hung_up(&watch).await } => gone,
-    };
-    copied.map_err(|source| Error::Io { doing: "a stream through the channel hub broke off", source })
-}
-
-async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            return to.shutdown().await;
-        }
-        to.write_all(&buffer[..read]).await?;
-        to.flush().await?;
     }
 }
 

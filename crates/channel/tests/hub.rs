@@ -179,3 +179,35 @@ async fn a_dial_that_its_client_gives_up_is_cancelled_behind_the_hub() {
     task.await.unwrap().unwrap();
     drop(incoming);
 }
+
+/// Spec 8.3: what the guest's side does with a stream that is joined to a socket, when the host lets go of it.
+#[tokio::test]
+async fn a_socket_joined_to_a_stream_is_closed_when_the_stream_is_dropped_though_nothing_flows() {
+    let guest_side = |half_close: bool| async move {
+        let (ends, pipes) = tokio::sync::mpsc::channel(1);
+        let mut incoming = dhow_channel::guest::Incoming::over(pipes, &Port::ALL);
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        ends.send(theirs).await.unwrap();
+        let mux = Mux::connect(ours, LIMIT).await.unwrap();
+        let mut host = mux.dialer().dial(ECHO, LIMIT).await.unwrap();
+        let (_, stream) = incoming.next().await.unwrap();
+        let (service, joined) = UnixStream::pair().unwrap();
+        let splicing = tokio::spawn(dhow_channel::splice(joined, stream));
+        let mut service = service;
+        host.write_all(b"ask").await.unwrap();
+        if half_close {
+            host.shutdown().await.unwrap();
+        }
+        let mut asked = [0; 3];
+        service.read_exact(&mut asked).await.unwrap();
+        service.write_all(b"yes").await.unwrap();
+        host.read_exact(&mut asked).await.unwrap();
+        assert!(!splicing.is_finished());
+        drop(host);
+        let done = tokio::time::timeout(LIMIT, splicing).await.unwrap().unwrap();
+        assert_eq!(done.is_ok(), half_close, "{done:?}");
+        assert_eq!(service.read(&mut asked).await.unwrap(), 0);
+    };
+    guest_side(true).await;
+    guest_side(false).await;
+}

@@ -74,6 +74,15 @@ impl MuxStream {
         (&mut self.inner).compat()
     }
 
+    /// Waits, after the other end's half has ended, until it drops the stream. One task at a time may wait, and not read.
+    pub(crate) fn poll_dropped(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !matches!(self.reading, Reading::Ended) {
+            return Poll::Pending;
+        }
+        // Nothing but the reset comes after the last record.
+        Pin::new(&mut self.inner).poll_read(cx, &mut [0]).map(drop)
+    }
+
     /// Hands what is left of the current record to yamux.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Writing { record, written, .. } = &mut self.writing;
