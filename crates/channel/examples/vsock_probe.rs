@@ -243,7 +243,10 @@ mod linux {
             qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "256"])
                 .args(["-M", "q35,usb=off,hpet=off", "-accel", "tcg", "-cpu", "max", "-serial", "stdio"])
                 .args(["-kernel", "/inner/kernel", "-initrd", "/inner/initrd"])
-                .args(["-append", "console=ttyS0 quiet panic=-1 tsc=unstable probe=inner"])
+                .args([
+                    "-append",
+                    "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_timer_check probe=inner",
+                ])
                 .args(["-device", &format!("vhost-vsock-pci,guest-cid={cid}")]);
             qemu
         }

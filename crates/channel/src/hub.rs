@@ -50,6 +50,8 @@ pub async fn serve(listener: UnixListener, dialer: Dialer, cancel: CancellationT
             accepted = listener.accept() => accepted,
         };
         match accepted {
+            // Those beyond the limit are told so, unless they are too many for that too.
+            Ok(_) if connections.len() >= 2 * MAX_STREAMS => {}
             Ok((client, _)) => {
                 let slot = Arc::clone(&slots).try_acquire_owned().ok();
                 let dialer = dialer.clone();

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Every stream begins with a [request](header::Request) and its [answer](header::Answer), so a dial that the other
-//! side refuses ends in the reason. Errors are told apart by [`Error`].
+//! side refuses ends in the reason. Errors are told apart by [`Error`]. Whoever joins a stream to a Unix socket uses
+//! [`splice()`], which keeps half-close and notices when either side goes away.
 #![deny(unsafe_code)]
 
 mod dial;

@@ -71,6 +71,18 @@ async fn a_guest_is_dialled_over_its_serial_port_by_one_host_after_the_other() {
         println!("host {round} took over in {:?}", start.elapsed());
         echo(&mux.dialer(), &pattern(2, 200_000)).await;
     }
+
+    // A guest without a host waits, and does not spin: POLLHUP is level-triggered.
+    drop(mux);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (before, start) = (machine.cpu_time(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let share = (machine.cpu_time() - before).as_secs_f64() / start.elapsed().as_secs_f64();
+    println!("a guest without a host takes {:.1} % of a core", share * 100.0);
+    assert!(share < 0.3, "{share}");
+    let mux = connect(&socket).await;
+    echo(&mux.dialer(), b"again").await;
+
     machine.kill();
     let ended = tokio::time::timeout(LIMIT, mux.closed()).await.unwrap();
     assert!(matches!(ended, Error::SessionEnded(_)), "{ended}");

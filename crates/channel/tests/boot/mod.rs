@@ -199,6 +199,14 @@ impl Machine {
         all
     }
 
+    /// Processor time that QEMU has taken, from `/proc/PID/stat` in ticks of 10 ms.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.qemu.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        let ticks: u64 = [11, 12].iter().map(|field| fields[*field].parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     pub fn kill(&mut self) {
         drop(self.qemu.kill());
         drop(self.qemu.wait());
