@@ -20,4 +20,4 @@ pub use board::cmdline;
 pub use error::{Error, Result};
 pub use hardware::{Access, ChannelDevice, Disk, Hardware, Network};
 pub use output::{Output, Sink};
-pub use qemu::{Listeners, Qemu, QemuVersion, arguments};
+pub use qemu::{Given, Qemu, QemuVersion, arguments};

@@ -11,17 +11,19 @@ use std::path::Path;
 
 use dhow_model::channel::SERIAL_PORT_NAME;
 
-use super::QemuVersion;
+use super::{QemuVersion, clock};
 use crate::board::board;
 use crate::{Access, ChannelDevice, Disk, Hardware, Network};
 
-/// Descriptors of listening sockets that QEMU inherits.
+/// What only one start decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listeners {
-    /// For the control protocol.
+pub struct Given {
+    /// Listening socket for the control protocol, which QEMU inherits.
     pub qmp: RawFd,
-    /// For the channel's virtio-serial port, if it has one.
+    /// Listening socket for the channel's virtio-serial port, if it has one.
     pub channel: Option<RawFd>,
+    /// Rate of the emulated processor's time stamp counter in kilohertz, where the host knows it.
+    pub tsc_khz: Option<u32>,
 }
 
 /// QEMU's own seccomp filter: no system call that gives more rights, starts a program or changes scheduling (spec 9.4).
@@ -30,12 +32,12 @@ pub(super) const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=
 
 /// The arguments for this hardware. The version is there for what changes between versions that Dhow supports.
 #[must_use]
-pub fn arguments(hardware: &Hardware, _version: &QemuVersion, listeners: &Listeners) -> Vec<OsString> {
+pub fn arguments(hardware: &Hardware, _version: &QemuVersion, given: &Given) -> Vec<OsString> {
     let mut line = Line::default();
     machine(&mut line, hardware);
-    kernel(&mut line, hardware);
-    control(&mut line, listeners);
-    console_and_channel(&mut line, hardware, listeners);
+    kernel(&mut line, hardware, given);
+    control(&mut line, given);
+    console_and_channel(&mut line, hardware, given);
     for (number, disk) in hardware.disks.iter().enumerate() {
         block(&mut line, number, disk);
     }
@@ -63,24 +65,24 @@ fn machine(line: &mut Line, hardware: &Hardware) {
     line.add("-m", &format!("{}M", hardware.memory.as_mib()));
 }
 
-fn kernel(line: &mut Line, hardware: &Hardware) {
+fn kernel(line: &mut Line, hardware: &Hardware, given: &Given) {
     line.path("-kernel", &hardware.kernel);
     line.path("-initrd", &hardware.initrd);
-    line.add("-append", &hardware.cmdline);
+    line.add("-append", &format!("{}{}", hardware.cmdline, clock::parameters(given.tsc_khz)));
     line.with_path("-fw_cfg", "name=opt/dhow/boot,file=", &hardware.boot_config, "");
 }
 
-fn control(line: &mut Line, listeners: &Listeners) {
-    line.add("-chardev", &format!("socket,id=qmp,fd={},server=on,wait=off", listeners.qmp));
+fn control(line: &mut Line, given: &Given) {
+    line.add("-chardev", &format!("socket,id=qmp,fd={},server=on,wait=off", given.qmp));
     line.add("-mon", "chardev=qmp,mode=control");
 }
 
 /// The console goes to standard output: when nobody reads it in time, QEMU drops text and the guest goes on.
-fn console_and_channel(line: &mut Line, hardware: &Hardware, listeners: &Listeners) {
+fn console_and_channel(line: &mut Line, hardware: &Hardware, given: &Given) {
     line.add("-chardev", "stdio,id=console,signal=off");
     line.add("-device", "virtio-serial-pci,id=serial,max_ports=2");
     line.add("-device", "virtconsole,bus=serial.0,nr=0,chardev=console");
-    match (&hardware.channel, listeners.channel) {
+    match (&hardware.channel, given.channel) {
         (ChannelDevice::Serial(_), Some(fd)) => {
             line.add("-chardev", &format!("socket,id=channel,fd={fd},server=on,wait=off"));
             line.add(

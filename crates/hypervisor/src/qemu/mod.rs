@@ -1,6 +1,7 @@
 //! QEMU as a hypervisor (spec 9.1, 9.4).
 
 mod arguments;
+mod clock;
 mod find;
 mod running;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use crate::process::{Launch, Process};
 use crate::qmp::Qmp;
 use crate::{ChannelDevice, Error, Hardware, Hypervisor, Output, Result, Running, output};
 
-pub use arguments::{Listeners, arguments};
+pub use arguments::{Given, arguments};
 pub(crate) use find::{ask, greets_in_its_sandbox};
 pub use version::QemuVersion;
 
@@ -96,11 +97,12 @@ impl Hypervisor for Qemu {
             ChannelDevice::Serial(path) => Some((listen(path)?, path.clone())),
             ChannelDevice::Vsock(_) => None,
         };
-        let listeners = Listeners {
+        let given = Given {
             qmp: qmp.as_raw_fd(),
             channel: channel.as_ref().map(|(listener, _)| listener.as_raw_fd()),
+            tsc_khz: clock::rate(hardware).await,
         };
-        let arguments = arguments(hardware, &self.version, &listeners);
+        let arguments = arguments(hardware, &self.version, &given);
         let mut command = Command::new(&self.path);
         command.args(&arguments).env_clear().env("LC_ALL", "C").envs(environment());
 

@@ -31,11 +31,12 @@ fn hardware(arch: Arch, accelerator: Accelerator, channel: ChannelDevice) -> Har
 
 /// One option on each line.
 fn shown(hardware: &Hardware) -> String {
-    let listeners = match hardware.channel {
-        ChannelDevice::Serial(_) => Listeners { qmp: 5, channel: Some(6) },
-        ChannelDevice::Vsock(_) => Listeners { qmp: 5, channel: None },
+    let channel = match hardware.channel {
+        ChannelDevice::Serial(_) => Some(6),
+        ChannelDevice::Vsock(_) => None,
     };
-    let words = arguments(hardware, &Qemu::OLDEST, &listeners);
+    let given = Given { qmp: 5, channel, tsc_khz: None };
+    let words = arguments(hardware, &Qemu::OLDEST, &given);
     let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
     words.join(" ").replace(" -", "\n-")
 }
@@ -73,4 +74,14 @@ fn a_machine_without_a_network_has_no_device_for_one() {
     hardware.network = Network::None;
     let text = shown(&hardware);
     assert!(text.contains("-nic none") && !text.contains("netdev") && !text.contains("virtio-net"), "{text}");
+}
+
+/// A guest that is told its clock's rate need not measure it on a busy host.
+#[test]
+fn the_rate_of_the_clock_is_added_to_the_command_line_of_the_kernel() {
+    let hardware = hardware(Arch::Amd64, Accelerator::Tcg, ChannelDevice::Vsock(GuestCid::FIRST));
+    let given = Given { qmp: 5, channel: None, tsc_khz: Some(2_600_000) };
+    let words = arguments(&hardware, &Qemu::OLDEST, &given);
+    let expected = format!("{} tsc_early_khz=2600000 tsc=nowatchdog", hardware.cmdline);
+    assert!(words.iter().any(|word| word == expected.as_str()), "{words:?}");
 }
