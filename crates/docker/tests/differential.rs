@@ -1,6 +1,12 @@
 //! The same requests to dockerd's own socket and through the face: status, headers and bodies are equal, but for the
 //! trace and the date. Issue 4 widens the table to every endpoint of the API's description.
 #![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a fixture fails its test at the first surprise"
+)]
 
 mod common;
 

@@ -1,4 +1,10 @@
 //! Any sequence of valid requests and answers, cut into any pieces, passes byte by byte.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a fixture fails its test at the first surprise"
+)]
 
 mod common;
 

@@ -1,5 +1,11 @@
 //! The real `docker` client through the face, in front of a real dockerd.
 #![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a fixture fails its test at the first surprise"
+)]
 
 mod common;
 

@@ -1,4 +1,10 @@
 //! Bodies, framing and the ends of connections, with both sides played by the test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a fixture fails its test at the first surprise"
+)]
 
 mod common;
 

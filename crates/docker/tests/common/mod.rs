@@ -1,5 +1,11 @@
 //! A face in front of a Unix socket, for tests.
 #![allow(dead_code, missing_docs, reason = "each test binary uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a fixture fails its test at the first surprise"
+)]
 
 pub mod stage;
 
