@@ -22,16 +22,26 @@ pub enum Error {
         source: io::Error,
     },
     /// No space left.
-    #[error("the disk that holds {} is full: free some space (a build needs about 1.5 GB), then run the same command again; nothing half-made is used", path.display())]
+    #[error("the disk that holds {} is full: free some space (a build needs about 1 GB), then run the same command again; nothing half-made is used", path.display())]
     DiskFull {
         /// What was being written.
         path: PathBuf,
     },
     /// No mirror is known.
     #[error(
-        "no Debian mirror is known: none in this host's apt configuration; name one with --mirror URL, the environment variable DHOW_MIRROR or the key `mirror` of the configuration"
+        "no Debian mirror is known: none in this host's apt configuration; name one with --mirror URL, the environment variable DHOW_MIRROR or `assets.mirror` in the configuration"
     )]
     NoMirror,
+    /// The mirror of an archive that a package comes from is not known.
+    #[error(
+        "the package {package} comes from the archive {archive}, and no mirror of it is known: name two addresses, as in --mirror URL,SECURITY-URL"
+    )]
+    NoMirrorOf {
+        /// The archive.
+        archive: String,
+        /// The package.
+        package: String,
+    },
     /// A download failed, also when tried again.
     #[error(
         "cannot download {url}: {reason} (tried {tries} times); what was received is kept, run the command again to go on"
@@ -87,7 +97,7 @@ pub enum Error {
         package: &'static str,
     },
     /// The distribution's keys are missing.
-    #[error("the distribution's keyring {} does not exist: install the package `debian-archive-keyring`, or name another with --keyring", path.display())]
+    #[error("the distribution's keyring {} does not exist: install the package `debian-archive-keyring`", path.display())]
     MissingKeyring {
         /// Where it was looked for.
         path: PathBuf,

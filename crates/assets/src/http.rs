@@ -135,6 +135,11 @@ impl Client {
             return Ok(());
         }
         let mut response = self.get(url, have)?;
+        if response.status() == 416 {
+            // What is there is longer than what the server has, so it is no part of it.
+            file.set_len(0).at("truncate", part)?;
+            return Err(Failure::Passing("the server cannot go on where the download stopped".to_owned()));
+        }
         if response.status() != 206 && have > 0 {
             file.set_len(0).at("truncate", part)?;
             have = 0;
@@ -174,8 +179,7 @@ impl Client {
         let response = request.call().map_err(|error| Failure::Passing(error.to_string()))?;
         match response.status().as_u16() {
             200 | 206 => Ok(response),
-            // The range starts past the end: what is there is no part of this file.
-            416 => Err(Failure::Passing("the server cannot go on where the download stopped".to_owned())),
+            416 if from > 0 => Ok(response),
             status @ (404 | 410) => Err(Error::NotOnMirror { url: url.to_owned(), status }.into()),
             status => Err(Failure::Passing(format!("HTTP {status}"))),
         }

@@ -34,6 +34,8 @@ impl Default for Recipe {
     fn default() -> Self {
         Self {
             format: FORMAT,
+            // Without `git`, which `docker build` of a repository's address needs and which is larger than the rest of the tools;
+            // without `kmod`, since the agent loads modules and busybox has a `modprobe` for the kernel to call.
             packages: words(
                 "linux-image-cloud-ARCH containerd docker.io runc iptables tini containernetworking-plugins
                  iproute2 e2fsprogs busybox-static ca-certificates",

@@ -38,7 +38,10 @@ pub(super) fn fetch(
         let place = path(store, package);
         if !is_there(&place, package) {
             let mirrors = mirrors.ok_or(Error::NoMirror)?;
-            let address = mirrors.address(&package.source).ok_or(Error::NoMirror)?;
+            let address = mirrors.address(&package.source).ok_or_else(|| Error::NoMirrorOf {
+                archive: package.source.clone(),
+                package: package.name.clone(),
+            })?;
             let url = format!("{address}/{}", encoded(&package.filename));
             let part = place.with_extension("part");
             let expected = Expected { sha256: &package.sha256, size: package.size };

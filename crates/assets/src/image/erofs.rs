@@ -265,3 +265,71 @@ fn directory(children: &[(&str, usize)], inodes: &[Inode<'_>]) -> Vec<u8> {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Names and sizes at the format's edges: directories of several blocks, names that sort before `.`, tails that just fit.
+    fn edges() -> Tree {
+        let mut tree = Tree::default();
+        for size in [0, 1, 4063, 4064, 4065, 4095, 4096, 4097, 8192 + 4064, 8192 + 4065, 100_000] {
+            tree.file(&format!("sizes/{size}"), vec![size as u8 | 1; size]);
+        }
+        for number in 0..1000 {
+            tree.file(&format!("many/+{number}-of a long enough name"), number.to_string());
+        }
+        for name in ["!first", "-dash", ".hidden", "..twice", "zed", "ümlaut"] {
+            tree.symlink(&format!("names/{name}"), &"target/".repeat(40));
+        }
+        tree.directory("empty");
+        tree
+    }
+
+    #[test]
+    fn the_same_tree_gives_the_same_whole_blocks() {
+        let images = [edges(), edges()].map(|tree| {
+            let mut image = Vec::new();
+            assert_eq!(write(&tree, [7; 16], &mut image).unwrap(), image.len() as u64);
+            image
+        });
+        assert!(images[0] == images[1]);
+        assert_eq!(images[0].len() % BLOCK, 0);
+    }
+
+    #[test]
+    fn another_implementation_reads_what_was_written() {
+        if Command::new("fsck.erofs").arg("--version").output().is_err() {
+            println!("skipped: erofs-utils is not installed");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (image, extracted) = (directory.path().join("image"), directory.path().join("extracted"));
+        let mut file = std::fs::File::create(&image).unwrap();
+        write(&edges(), [7; 16], &mut file).unwrap();
+        let mut command = Command::new("fsck.erofs");
+        let output = command.arg(format!("--extract={}", extracted.display())).arg(&image).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        for (path, node) in edges().iter() {
+            let found = extracted.join(path);
+            match &node.content {
+                Content::File(bytes) => assert!(std::fs::read(&found).unwrap() == **bytes, "{path}"),
+                Content::Symlink(target) => {
+                    assert_eq!(std::fs::read_link(&found).unwrap().to_str(), Some(target.as_str()))
+                }
+                _ => assert!(found.is_dir(), "{path}"),
+            }
+        }
+        assert_eq!(extracted.join("many").read_dir().unwrap().count(), 1000);
+    }
+
+    #[test]
+    fn a_file_below_a_file_is_refused() {
+        let mut tree = Tree::default();
+        tree.file("a/b", "x");
+        tree.file("a", "y");
+        assert!(write(&tree, [0; 16], &mut Vec::new()).is_err());
+    }
+}

@@ -106,7 +106,7 @@ impl Tree {
         if path.is_empty() { None } else { self.nodes.remove(path) }
     }
 
-    /// Takes out what stands at or below the paths that a rule names, unless it is a directory that still holds something.
+    /// Keeps only the paths that a rule accepts, and the root; the rule must accept the directories above what it accepts.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.nodes.retain(|path, _| path.is_empty() || keep(path));
     }

@@ -66,10 +66,15 @@ impl Store {
     pub fn verify(&self, bundle: &Bundle, report: Report<'_>) -> Result<()> {
         for (name, output) in bundle.manifest.blobs() {
             let detail = format!("{name} {}", &output.sha256[..12]);
-            self.check_blob(output, &mut |done| {
+            let checked = self.check_blob(output, &mut |done| {
                 let detail = detail.clone();
                 report(Progress::Bytes { step: Step::Verify, detail, done, total: output.size });
-            })?;
+            });
+            if let Err(error) = checked {
+                // A disk that rots does not touch a file's times: what was found must be found again before a boot.
+                self.remove_stamp(output);
+                return Err(error);
+            }
             // A reader of another user's store keeps no stamps.
             if let Err(error) = self.write_stamp(output) {
                 tracing::debug!(%error, "a stamp could not be written");

@@ -79,6 +79,13 @@ impl Store {
         std::fs::read_to_string(self.at("stamps").join(&output.sha256)).ok()
     }
 
+    pub(super) fn remove_stamp(&self, output: &Output) {
+        let path = self.at("stamps").join(&output.sha256);
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::debug!(%error, "a stamp could not be removed");
+        }
+    }
+
     pub(super) fn write_stamp(&self, output: &Output) -> Result<()> {
         let path = self.blob(&output.sha256);
         let stamp = stamp_of(&path.symlink_metadata().at("look at", &path)?);

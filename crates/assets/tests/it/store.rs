@@ -32,6 +32,26 @@ fn one_flipped_bit_is_found_and_located() {
     assert!(error.contains("in bytes 69632 to 73727"), "{error}");
 }
 
+/// A disk that rots leaves a file's times as they were; what a verification found is not forgotten before the next boot, and a build
+/// replaces it.
+#[test]
+fn damage_that_was_found_once_is_refused_at_boot_and_mended_by_a_build() {
+    use std::os::unix::fs::MetadataExt as _;
+    let Some(archive) = Archive::start() else { return };
+    let store = Store::open(archive.path("store")).unwrap();
+    let bundle = build(&store, &archive.options(), &mut quiet).unwrap();
+    rot(&bundle.root.path, 70_000);
+    let now = bundle.root.path.metadata().unwrap();
+    let (modified, changed) = ((now.mtime(), now.mtime_nsec()), (now.ctime(), now.ctime_nsec()));
+    let stamp = format!("{} {} {modified:?} {changed:?}\n", now.size(), now.ino());
+    crate::archive::write(&archive.path("store/stamps").join(&bundle.root.sha256), stamp.as_bytes());
+    store.check_quick(&bundle).expect("nothing shows it yet");
+    store.verify(&bundle, &mut quiet).unwrap_err();
+    store.check_quick(&bundle).unwrap_err();
+    assert_eq!(build(&store, &archive.options(), &mut quiet).unwrap(), bundle);
+    store.verify(&bundle, &mut quiet).unwrap();
+}
+
 /// Spec 7.4: what is missing, cut short, changed or no kernel at all is noticed before a boot, with what to run.
 #[test]
 fn files_are_checked_before_a_boot() {
