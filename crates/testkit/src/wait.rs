@@ -23,9 +23,9 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>
     }
 }
 
-/// Lets a moment pass between two looks at a fact. Tests do not call it: they wait for facts.
-#[expect(clippy::disallowed_methods, reason = "the one place that lets time pass between two looks")]
-pub(crate) fn nap(moment: Duration) {
+/// Lets time pass: between two looks at a fact, or while a bench measures. Tests do not call it: they wait for facts.
+#[expect(clippy::disallowed_methods, reason = "the one place that lets time pass")]
+pub fn nap(moment: Duration) {
     std::thread::sleep(moment);
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dhow_testkit::{Image, Result, Scene, engine};
 
 /// Longer than anything should take under software emulation on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(400);
 
 /// A corner in the engine under test, with busybox there.
 pub fn scene() -> Result<Scene> {

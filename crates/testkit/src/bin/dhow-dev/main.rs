@@ -1,6 +1,8 @@
 //! What `./dev` leaves to a program: fixtures on the command line, house rules about dependencies, and the benches.
 #![forbid(unsafe_code)]
 
+mod bench;
+
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -32,6 +34,12 @@ enum What {
         #[arg(trailing_var_arg = true, required = true)]
         command: Vec<String>,
     },
+    /// Measure, and print medians with their spread
+    Bench {
+        /// What to measure; everything when nothing is named
+        #[arg(value_enum)]
+        which: Vec<bench::Bench>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -54,6 +62,7 @@ fn act(what: What) -> Result<ExitCode> {
                 println!("{}", image.ensure(&docker)?);
             }
         }
+        What::Bench { which } => bench::bench(&which)?,
         What::Dockerd { command } => return with_dockerd(&command),
     }
     Ok(ExitCode::SUCCESS)

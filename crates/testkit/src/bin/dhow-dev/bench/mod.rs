@@ -1,0 +1,40 @@
+//! What an engine costs, in time and in memory, beside the same dockerd without a machine. Numbers are medians with their
+//! spread; on a busy machine only their ratios mean something. A bench never fails by being slow.
+
+mod boot;
+mod idle;
+mod run;
+mod spread;
+
+use clap::ValueEnum;
+use dhow_testkit::Result;
+
+use spread::Spread;
+
+/// How often each thing is measured.
+const ROUNDS: usize = 5;
+
+/// What can be measured.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Bench {
+    /// From `dhow up` to the first Docker answer, split by step
+    Boot,
+    /// `docker run` of a warm image, against the same dockerd directly
+    Run,
+    /// Memory and processor time of an idle engine, by process
+    Idle,
+}
+
+/// Measures what was asked for, or everything.
+pub fn bench(which: &[Bench]) -> Result<()> {
+    let all = [Bench::Boot, Bench::Run, Bench::Idle];
+    for bench in if which.is_empty() { &all } else { which } {
+        match bench {
+            Bench::Boot => boot::measure()?,
+            Bench::Run => run::measure()?,
+            Bench::Idle => idle::measure()?,
+        }
+        println!();
+    }
+    Ok(())
+}
