@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use dhow_channel::Dialer;
 use dhow_home::Home;
-use dhow_model::{Config, Failure, MachineName, Port, State};
+use dhow_model::{Config, Failure, MachineName, MachineSpec, Port, State};
 use dhow_proto::supervisor::StopReply;
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::machine::{Command, Event, Machine, Ready, Snapshot};
+use crate::machine::{Command, Machine};
 use crate::progress::Reporter;
+use crate::snapshot::{Event, Ready, Snapshot};
 use crate::timeline::{Timed, Timeline};
 use crate::{Error, Result, plan, supervisor};
 
@@ -77,6 +78,11 @@ impl Engine {
             let _one = self.shared.planning.lock().await;
             plan::native(&self.shared.home, config, &mut timeline, report).await?
         };
+        self.start(spec, timeline, report).await
+    }
+
+    /// Brings up the machine that `spec` describes.
+    async fn start(&self, spec: MachineSpec, timeline: Timeline, report: &Reporter) -> Result<Up> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Up { spec: Box::new(spec), timeline, report: report.clone(), reply };
         self.shared.commands.send(command).await.map_err(|_| Error::Ending)?;
@@ -151,3 +157,7 @@ impl Drop for Shared {
         self.task.abort();
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -12,12 +12,13 @@ mod machine;
 mod plan;
 mod progress;
 mod retry;
+mod snapshot;
 mod supervisor;
 mod timeline;
 
 pub use engine::{Engine, Up};
 pub use error::{Error, Result, assets_failure};
-pub use machine::{Event, Ready, Snapshot};
 pub use plan::{agent_file, words as build_words};
 pub use progress::{Progress, Reporter};
+pub use snapshot::{Event, Ready, Snapshot};
 pub use timeline::Timed;

@@ -17,52 +17,10 @@ use tokio::task::JoinHandle;
 use crate::decide::{self, Action};
 use crate::progress::Reporter;
 use crate::retry::Retries;
+use crate::snapshot::{Event, Ready, Snapshot};
 use crate::supervisor::{self, Supervisor, Told};
-use crate::timeline::{Timed, Timeline};
+use crate::timeline::Timeline;
 use crate::{Error, Result};
-
-/// A transition of a machine's state.
-#[derive(Debug, Clone)]
-pub struct Event {
-    /// When.
-    pub at: SystemTime,
-    /// Which machine.
-    pub machine: MachineName,
-    /// Before.
-    pub from: State,
-    /// After.
-    pub to: State,
-    /// Why, in a person's words; may be empty.
-    pub reason: String,
-}
-
-/// What is known of a machine now.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {
-    /// Its state; absent for a machine that was never made.
-    pub state: Option<State>,
-    /// Why it failed, or what in it does not answer; empty when nothing is wrong.
-    pub trouble: String,
-    /// What it was made from.
-    pub spec: Option<MachineSpec>,
-    /// What its supervisor last told.
-    pub status: MachineStatus,
-    /// Failures since it last ran well.
-    pub retries: u32,
-    /// The steps of its last start.
-    pub timeline: Vec<Timed>,
-}
-
-/// Whether the guest can be dialled.
-#[derive(Debug, Clone)]
-pub enum Ready {
-    /// Through this.
-    Yes(Dialer),
-    /// It is on its way: wait for the next value.
-    Coming,
-    /// It is off, and nothing will change that by itself.
-    No(Failure),
-}
 
 /// A request to the machine's task.
 pub(crate) enum Command {
@@ -189,7 +147,7 @@ impl Machine {
                     }
                 }
                 Next::Told(Told::Status(status)) => self.status(*status),
-                Next::Told(Told::Gone { pid }) => self.gone(pid),
+                Next::Told(Told::Gone) => self.gone(),
                 Next::Retry => {
                     self.retry_at = None;
                     self.timeline = Timeline::new(Instant::now());
@@ -351,10 +309,10 @@ impl Machine {
     }
 
     /// The supervisor is gone, and its machine with it.
-    fn gone(&mut self, pid: u32) {
+    fn gone(&mut self) {
         self.supervisor = None;
         let ran = self.ready_since.take().map_or(Duration::ZERO, |since| since.elapsed());
-        match supervisor::last_words(&self.dir, pid) {
+        match supervisor::last_words(&self.dir) {
             Some(failure) => self.failed(failure, ran),
             None => {
                 // Somebody stopped the supervisor itself, by a signal.
@@ -420,6 +378,8 @@ impl Machine {
         match self.lifecycle.apply(event) {
             Ok(transition) => {
                 tracing::info!(machine = %self.name, from = %transition.from, to = %transition.to, reason, "the machine's state");
+                // Whoever hears the event finds the state that it tells.
+                self.snapshot.send_modify(|s| s.state = Some(transition.to));
                 let event = Event {
                     at: SystemTime::now(),
                     machine: self.name.clone(),

@@ -31,10 +31,7 @@ pub enum Told {
     /// Its machine's status, now or after a change.
     Status(Box<MachineStatus>),
     /// It is gone: it told no more, and its lock is free.
-    Gone {
-        /// Its process ID, as it last told.
-        pid: u32,
-    },
+    Gone,
 }
 
 /// A connection to a running supervisor.
@@ -101,13 +98,11 @@ impl Supervisor {
     /// Tells `told` the status now and after each change, and at the end that the supervisor is gone. A connection that
     /// breaks while the supervisor lives is made again.
     pub async fn watch(self, told: mpsc::Sender<Told>) {
-        let mut pid = 0;
         loop {
             let mut client = self.client.clone();
             if let Ok(Ok(stream)) = tokio::time::timeout(QUESTION, client.watch(WatchRequest {})).await {
                 let mut stream = stream.into_inner();
                 while let Ok(Some(status)) = stream.message().await {
-                    pid = status.supervisor_pid;
                     if told.send(Told::Status(Box::new(status))).await.is_err() {
                         return;
                     }
@@ -122,7 +117,7 @@ impl Supervisor {
                 }
             }
         }
-        if told.send(Told::Gone { pid }).await.is_err() {
+        if told.send(Told::Gone).await.is_err() {
             tracing::debug!("nobody asks about the supervisor any more");
         }
     }
@@ -177,15 +172,14 @@ impl Supervisor {
     }
 }
 
-/// Why the supervisor with this process ID ended: its own word, or that it was killed before it had one. `None` when it
-/// was asked to.
+/// Why the machine's supervisor ended: its own word, or that it was killed before it had one. `None` when it was asked to.
 #[must_use]
-pub fn last_words(dir: &MachineDir, pid: u32) -> Option<Failure> {
-    match LastEnd::read(dir, pid) {
+pub fn last_words(dir: &MachineDir) -> Option<Failure> {
+    match LastEnd::read(dir) {
         Some(end) => end.failure,
         None => Some(Failure::new(
             "supervisor-died",
-            format!("the supervisor (process {pid}) ended without a word, and its machine with it"),
+            "the supervisor ended without a word, and its machine with it",
             "read `dhow logs supervisor`",
         )),
     }

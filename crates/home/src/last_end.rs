@@ -25,10 +25,17 @@ impl LastEnd {
         atomic::write(&dir.last_end(), &serde_json::to_vec_pretty(self)?, 0o600)
     }
 
-    /// What the supervisor with this process ID wrote; `None` if it was killed before it could.
+    /// Removes what an earlier run left, so that whatever is found later is this run's.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn clear(dir: &MachineDir) -> io::Result<()> {
+        atomic::remove(&dir.last_end())
+    }
+
+    /// How the last run ended; `None` if its supervisor was killed before it could write that.
     #[must_use]
-    pub fn read(dir: &MachineDir, supervisor_pid: u32) -> Option<Self> {
-        let end: Self = serde_json::from_slice(&std::fs::read(dir.last_end()).ok()?).ok()?;
-        (end.supervisor_pid == supervisor_pid).then_some(end)
+    pub fn read(dir: &MachineDir) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(dir.last_end()).ok()?).ok()
     }
 }

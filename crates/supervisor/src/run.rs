@@ -45,6 +45,7 @@ pub async fn run(home: &Home, name: &MachineName, config: &Config, serving: impl
         Err(LockError::Held { .. }) => return Err(Error::AlreadySupervised(name.to_string())),
         Err(LockError::Io { path, source }) => return Err(Error::File { path, source }),
     };
+    LastEnd::clear(&dir).map_err(|source| Error::File { path: dir.last_end(), source })?;
     let spec = prepare::spec(&dir)?;
     let listen =
         |path: std::path::PathBuf| socket::listen(&path).map_err(|source| Error::Serve { path, source });

@@ -1,0 +1,211 @@
+//! The engine in front of a supervisor that has no machine: every path of a machine's life, without a boot.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use dhow_home::Home;
+use dhow_model::{MachineName, MachineSpec, Size, State};
+
+use super::*;
+use crate::decide::tests::spec;
+
+const LONG: Duration = Duration::from_secs(60);
+
+struct Scene {
+    temp: tempfile::TempDir,
+    home: Home,
+}
+
+impl Scene {
+    fn new(act: &str) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::at(temp.path().join("h")).unwrap();
+        home.create().unwrap();
+        home.machine(&MachineName::native()).create().unwrap();
+        let scene = Self { temp, home };
+        scene.act(act);
+        scene
+    }
+
+    /// What the next supervisor does.
+    fn act(&self, act: &str) {
+        let path = self.home.machine(&MachineName::native()).path().join("act");
+        dhow_home::atomic::write(&path, act.as_bytes(), 0o600).unwrap();
+    }
+
+    fn open(&self) -> Engine {
+        Engine::open(&self.home, fake()).unwrap()
+    }
+}
+
+impl Drop for Scene {
+    /// No supervisor outlives its test.
+    fn drop(&mut self) {
+        let dir = self.home.machine(&MachineName::native());
+        let pid = std::os::unix::net::UnixStream::connect(dir.supervisor_socket())
+            .and_then(|s| rustix::net::sockopt::socket_peercred(&s).map_err(Into::into));
+        if let Ok(peer) = pid {
+            rustix::process::kill_process(peer.pid, rustix::process::Signal::KILL).unwrap();
+        }
+        assert!(self.temp.path().exists());
+    }
+}
+
+fn fake() -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    exe.parent().and_then(|deps| deps.parent()).unwrap().join("examples/fake_supervisor")
+}
+
+async fn up(engine: &Engine, spec: MachineSpec) -> Result<Up> {
+    tokio::time::timeout(LONG, engine.start(spec, Timeline::new(Instant::now()), &Reporter::nobody()))
+        .await
+        .unwrap()
+}
+
+async fn reach(engine: &Engine, state: State) -> Snapshot {
+    let mut snapshot = engine.shared.snapshot.clone();
+    let reached = snapshot.wait_for(|s| s.state == Some(state));
+    tokio::time::timeout(LONG, reached).await.unwrap().unwrap().clone()
+}
+
+fn supervisor_pid(snapshot: &Snapshot) -> u32 {
+    snapshot.status.supervisor_pid
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// Spec 6.1, 15.1.
+#[tokio::test(flavor = "multi_thread")]
+async fn up_starts_a_machine_a_second_one_changes_nothing_and_down_stops_it() {
+    let scene = Scene::new("ready");
+    let engine = scene.open();
+    assert!(up(&engine, spec()).await.unwrap().changed);
+    assert!(!up(&engine, spec()).await.unwrap().changed);
+    engine.down(false, LONG).await.unwrap();
+    reach(&engine, State::Stopped).await;
+    assert!(!supervisor::is_running(&scene.home.machine(&MachineName::native())).unwrap());
+    assert!(matches!(engine.docker().await, Err(Error::Failed(f)) if f.code == "engine-off"));
+}
+
+/// Spec 6.4: drift makes the machine anew, and says which field.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_drifted_is_restarted_with_its_new_description() {
+    let scene = Scene::new("ready");
+    let engine = scene.open();
+    up(&engine, spec()).await.unwrap();
+    let before = supervisor_pid(&reach(&engine, State::Running).await);
+    let (progress, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let asked = MachineSpec { memory: Size::gib(3), ..spec() };
+    let reporter = Reporter::to(progress);
+    let timeline = Timeline::new(Instant::now());
+    assert!(engine.start(asked.clone(), timeline, &reporter).await.unwrap().changed);
+    let note = std::iter::from_fn(|| told.try_recv().ok())
+        .find(|p| matches!(p, crate::Progress::Note(text) if text.contains("memory: 2GiB → 3GiB")));
+    assert!(note.is_some());
+    let after = reach(&engine, State::Running).await;
+    assert_eq!(after.spec, Some(asked));
+    assert_ne!(supervisor_pid(&engine.snapshot().await.1), before);
+    engine.down(false, LONG).await.unwrap();
+}
+
+/// Spec 6.3: a supervisor that is killed is noticed, reported and replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_supervisor_is_killed_comes_back_by_itself() {
+    let scene = Scene::new("ready");
+    let engine = scene.open();
+    let mut events = engine.events();
+    up(&engine, spec()).await.unwrap();
+    let before = engine.snapshot().await.1.status.supervisor_pid;
+    kill(before);
+    let reason = loop {
+        let event = tokio::time::timeout(LONG, events.recv()).await.unwrap().unwrap();
+        if event.to == State::Failed {
+            break event.reason;
+        }
+    };
+    assert!(reason.contains("ended without a word"), "{reason}");
+    reach(&engine, State::Running).await;
+    assert_ne!(engine.snapshot().await.1.status.supervisor_pid, before);
+    engine.down(false, LONG).await.unwrap();
+}
+
+/// Spec 6.9: a daemon's end stops no machine, and the next one attaches to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_daemon_finds_the_machine_that_runs() {
+    let scene = Scene::new("ready");
+    let first = scene.open();
+    up(&first, spec()).await.unwrap();
+    let before = first.snapshot().await.1.status.supervisor_pid;
+    drop(first);
+    let second = scene.open();
+    reach(&second, State::Running).await;
+    assert_eq!(second.snapshot().await.1.status.supervisor_pid, before);
+    assert!(!up(&second, spec()).await.unwrap().changed);
+    second.down(false, LONG).await.unwrap();
+}
+
+/// Spec 6.9: a machine that died while no daemon ran is started again by the next one, since it was wanted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_died_meanwhile_is_started_by_the_next_daemon_unless_it_was_stopped() {
+    let scene = Scene::new("ready");
+    let first = scene.open();
+    up(&first, spec()).await.unwrap();
+    let before = first.snapshot().await.1.status.supervisor_pid;
+    drop(first);
+    kill(before);
+    let lock = scene.home.machine(&MachineName::native()).supervisor_lock();
+    drop(dhow_home::lock::FileLock::wait_exclusive(&lock, LONG).await.unwrap());
+    let second = scene.open();
+    reach(&second, State::Running).await;
+    second.down(false, LONG).await.unwrap();
+    drop(second);
+    assert_eq!(scene.open().snapshot().await.1.state, Some(State::Stopped));
+}
+
+/// Spec 6.2, 15.1: whoever asked is told why, and a machine that cannot start is not tried again behind their back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_is_told_with_its_reason_and_ends_there() {
+    let scene = Scene::new("fail");
+    let engine = scene.open();
+    let failure = up(&engine, spec()).await.unwrap_err().failure();
+    assert_eq!(
+        (failure.code.as_str(), failure.message.as_str()),
+        ("boot-failed", "the guest could not boot")
+    );
+    assert_eq!(reach(&engine, State::Failed).await.retries, 0);
+    scene.act("ready");
+    assert!(up(&engine, spec()).await.unwrap().changed);
+    engine.down(false, LONG).await.unwrap();
+}
+
+/// Spec 6.6: a second request that forces cuts a graceful stop short.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_stop_ends_a_graceful_one_that_hangs() {
+    let scene = Scene::new("deaf");
+    let engine = scene.open();
+    up(&engine, spec()).await.unwrap();
+    let other = engine.clone();
+    let graceful = tokio::spawn(async move { other.down(false, LONG).await });
+    reach(&engine, State::Stopping).await;
+    tokio::time::timeout(LONG, engine.down(true, LONG)).await.unwrap().unwrap();
+    graceful.await.unwrap().unwrap();
+    reach(&engine, State::Stopped).await;
+}
+
+/// Spec 16.2: a request that waits for a machine that is coming is answered when that machine is stopped instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_machine_that_is_stopped_meanwhile_is_told() {
+    let scene = Scene::new("stuck");
+    let engine = scene.open();
+    let other = engine.clone();
+    let waiting = tokio::spawn(async move { up(&other, spec()).await });
+    reach(&engine, State::Starting).await;
+    let other = engine.clone();
+    let docker = tokio::spawn(async move { other.docker().await.map(|_| ()) });
+    engine.down(false, LONG).await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap_err().failure().code, "stopped");
+    assert!(tokio::time::timeout(LONG, docker).await.unwrap().unwrap().is_err());
+}
