@@ -11,7 +11,7 @@ use crate::error::{At as _, Error, Result};
 use crate::hash;
 
 /// How long a clean waits for a running build; it is not disturbed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Something that [`Store::clean`] removed, or would remove.
 #[derive(Debug, Clone, PartialEq, Eq)]

