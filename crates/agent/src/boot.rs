@@ -1,8 +1,8 @@
 //! The order of a boot. Everything that can go on beside something else does: a second saved here is saved at every start.
 //!
 //! ```text
-//!  kernel ─▶ modules ─▶ config ─▶ channel ─▶ root ─▶ data ─┬▶ containerd ─▶ dockerd ─▶ ready
-//!                                              │           └▶ settings, clock, network
+//!  kernel ─▶ modules ─▶ config ─▶ channel ─▶ root ─▶ settings ─┬▶ data ────┬▶ containerd ─┬▶ ready
+//!                                              │               └▶ network ─┴▶ dockerd ────┘
 //!                                              ├▶ late modules
 //!                                              └▶ read-ahead of the engine's programs
 //! ```
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use dhow_model::ChannelKind;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::guest::{Engine, Guest};
 use crate::reaper::Reaper;
@@ -23,7 +24,7 @@ use crate::services::Service;
 use crate::steps::{Steps, begin};
 use crate::{
     Error, Result, clock, config, console, data, disk, engine, last_words, modules, mounts, network,
-    readahead, root, serve, settings,
+    readahead, root, serve, settings, shutdown,
 };
 
 /// Made by the boot assets: modules that the way to the root needs, in the initial RAM disk.
@@ -67,11 +68,12 @@ fn boot(steps: &Arc<Steps>) -> Result<Infallible> {
         let detail = format!("machine {}", config.machine);
         Ok((config, detail))
     })?;
-    let runtime = runtime()?;
+    // For ever: a boot that fails must still be able to tell the host.
+    let runtime: &'static Runtime = Box::leak(Box::new(runtime()?));
     let guest = Guest::new(config, Arc::clone(steps), reaper);
     let vsock = guest.config.channel == ChannelKind::Vsock;
     if !vsock {
-        steps.run("channel", || open_channel(&guest, &runtime))?;
+        steps.run("channel", || open_channel(&guest, runtime))?;
     }
     steps.run("root", || {
         let disk = disk::find(disk::ROOT)?;
@@ -83,7 +85,7 @@ fn boot(steps: &Arc<Steps>) -> Result<Infallible> {
     if vsock {
         steps.run("channel", || {
             modules::load_list(Path::new(VSOCK_MODULES))?;
-            open_channel(&guest, &runtime)
+            open_channel(&guest, runtime)
         })?;
     }
     let programs = thread::Builder::new()
@@ -91,14 +93,24 @@ fn boot(steps: &Arc<Steps>) -> Result<Infallible> {
         .spawn(|| readahead::files(&engine::PROGRAMS))
         .map_err(Error::kernel("start a thread"))?;
     let late = beside("modules", steps, || modules::load_list(Path::new(LATE_MODULES)))?;
-    start(&guest, &runtime)?;
-    // A panic in there is a failed step already.
-    if let Ok(Err(error)) = late.join() {
-        return Err(error);
-    }
+    start(&guest, runtime)?;
+    joined(late)?;
     drop(programs.join());
-    wait_for_engine(&guest, &runtime)?;
+    runtime.spawn(shut_down_when_told(Arc::clone(&guest)));
+    wait_for_engine(&guest, runtime)?;
     last_words::stay()
+}
+
+/// Somebody in the guest may tell process 1 to end, as on any machine; it means the machine.
+async fn shut_down_when_told(guest: Arc<Guest>) {
+    match signal(SignalKind::terminate()) {
+        Ok(mut told) => {
+            while told.recv().await.is_some() {
+                shutdown::begin(&guest, shutdown::DEFAULT_LIMIT);
+            }
+        }
+        Err(error) => console::line(format!("dhow: SIGTERM is not heeded: {error}")),
+    }
 }
 
 /// Lets the host in: from now on it is told how the boot goes. A serial port's driver is there from the beginning; that of
@@ -111,12 +123,15 @@ fn open_channel(guest: &Arc<Guest>, runtime: &Runtime) -> Result<((), String)> {
     Ok(((), detail))
 }
 
-/// Everything up to the running services.
+/// Everything up to the running services. The data disk does not need the network, nor the network the disk.
 fn start(guest: &Arc<Guest>, runtime: &Runtime) -> Result<()> {
     let (steps, config) = (&guest.steps, &guest.config);
     steps.run("settings", || Ok(((), settings::apply()?)))?;
     steps.run("clock", || Ok(((), clock::from_rtc())))?;
-    steps.run("network", || Ok(((), network::up(config)?)))?;
+    let network = {
+        let guest = Arc::clone(guest);
+        beside("network", steps, move || network::up(&guest.config))?
+    };
     steps.run("data", || {
         let disk = disk::find(disk::DATA)?;
         let detail = data::attach(&disk, config.disk, &guest.reaper)?;
@@ -124,10 +139,11 @@ fn start(guest: &Arc<Guest>, runtime: &Runtime) -> Result<()> {
         Ok(((), detail))
     })?;
     engine::configure(config.network.mtu)?;
+    joined(network)?;
     guest.engine.get_or_init(|| {
         let _inside = runtime.enter();
         let start = |definition| Service::start(definition, guest.reaper.clone());
-        Engine { containerd: start(engine::containerd()), dockerd: start(engine::dockerd()) }
+        Engine { dockerd: start(engine::dockerd()), containerd: start(engine::containerd()) }
     });
     Ok(())
 }
@@ -160,6 +176,11 @@ fn beside(
         .name(name.to_owned())
         .spawn(move || steps.run(name, || Ok(((), work()?))))
         .map_err(Error::kernel("start a thread"))
+}
+
+/// Waits for a step beside. A panic in there is a failed step already, and the thread stays.
+fn joined(step: thread::JoinHandle<Result<()>>) -> Result<()> {
+    step.join().unwrap_or(Ok(()))
 }
 
 /// Two workers: one that stands still because of a panic leaves one that tells the host.

@@ -90,8 +90,13 @@ pub fn dockerd() -> Definition {
     }
 }
 
-const ENVIRONMENT: [(&str, &str); 2] =
-    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/root")];
+/// Collecting garbage less often saves half a second of a boot under software emulation; what the services then hold
+/// beyond their need is some tens of megabytes.
+const ENVIRONMENT: [(&str, &str); 3] = [
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("HOME", "/root"),
+    ("GOGC", "400"),
+];
 
 fn containerd_config(log_level: &str) -> String {
     let plugins: Vec<String> = UNUSED_PLUGINS.iter().map(|name| format!("{name:?}")).collect();

@@ -83,7 +83,10 @@ pub enum Error {
         disk: PathBuf,
     },
     /// The file system of the data disk could be mounted neither at once nor after a repair.
-    #[error("the data disk {disk} could not be mounted ({first}), and checking it did not help: {check}")]
+    #[error(
+        "the data disk {disk} could not be mounted ({}), and checking it did not help: {check}. Only what e2fsck -p repairs was changed: copy the image before trying anything else",
+        in_words(.first)
+    )]
     DataBroken {
         /// The device.
         disk: PathBuf,
@@ -137,6 +140,15 @@ pub enum Error {
     /// A thread of process 1 panicked.
     #[error("the agent panicked: {0}. This is an error in Dhow")]
     Panic(String),
+}
+
+/// The C library of a static program has no words for what a damaged file system answers (`EUCLEAN`).
+fn in_words(error: &io::Error) -> String {
+    if error.raw_os_error() == Some(117) {
+        "its structures are damaged".to_owned()
+    } else {
+        error.to_string()
+    }
 }
 
 impl Error {

@@ -38,6 +38,12 @@ impl<T: Clone> History<T> {
         self.lock().get(from..).unwrap_or_default().to_vec()
     }
 
+    /// Wakes when there is more.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<T>> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,7 +57,7 @@ pub fn follow<T: Clone + Send + Sync + 'static>(
 ) -> ReceiverStream<Result<T, tonic::Status>> {
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(async move {
-        let mut changes = history.count.subscribe();
+        let mut changes = history.watch();
         let mut seen = 0;
         loop {
             changes.borrow_and_update();

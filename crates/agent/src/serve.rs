@@ -42,6 +42,7 @@ pub fn open(config: &BootConfig) -> Result<(Incoming, String)> {
 
 /// Serves until the channel is gone for good.
 pub async fn serve(guest: Arc<Guest>, mut incoming: Incoming) {
+    let steps = Arc::clone(&guest.steps);
     let (agents, accepted) = mpsc::channel(16);
     let service = AgentServer::new(Rpc(guest))
         .max_decoding_message_size(MESSAGE_LIMIT)
@@ -59,11 +60,13 @@ pub async fn serve(guest: Arc<Guest>, mut incoming: Incoming) {
                 }
             }
             Port::DOCKER => {
-                let places = Arc::clone(&places);
+                let (places, steps) = (Arc::clone(&places), Arc::clone(&steps));
                 tokio::spawn(async move {
                     let Ok(_place) = places.acquire().await else { return };
-                    if let Err(error) = docker::carry(stream).await {
-                        report(&error);
+                    // After a failed boot there is nothing to wait for: the stream ends, and the host asks why.
+                    tokio::select! {
+                        carried = docker::carry(stream) => if let Err(error) = carried { report(&error) },
+                        () = steps.failed() => {}
                     }
                 });
             }

@@ -61,6 +61,20 @@ impl Steps {
         Arc::clone(&self.0)
     }
 
+    /// Waits until the boot has failed; for ever when it goes well.
+    pub async fn failed(&self) {
+        let mut changes = self.0.watch();
+        loop {
+            changes.borrow_and_update();
+            if self.0.since(0).last().is_some_and(|step| step.last && !step.error.is_empty()) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
     fn push(&self, begun: Begun, error: String, detail: String, last: bool) {
         let took_us = clock::since_kernel_us().saturating_sub(begun.began_us);
         let step =
