@@ -137,7 +137,7 @@ fn assets(error: &Error, source: &dhow_assets::Error) -> Failure {
     use dhow_assets::Error as A;
     let (code, hint) = match source {
         A::DiskFull { .. } => ("disk-full", "make room on that disk, then run the same command again"),
-        A::NoMirror => ("no-mirror", "dhow config set assets.mirror URL"),
+        A::NoMirror | A::NoMirrorOf { .. } => ("no-mirror", "dhow config set assets.mirror URL"),
         A::Download { .. } | A::NotOnMirror { .. } => {
             ("download", "check the network, then run the same command again")
         }
