@@ -304,3 +304,25 @@ fn ten_containers_run_at_once() {
     }
     assert_eq!(place.direct.ok(["ps", "-aq"]).unwrap(), "");
 }
+
+/// 16.5: another user is turned away even where the socket's mode would let them in.
+#[test]
+#[ignore = "needs root, fetches packages: ./dev test face"]
+fn another_user_is_turned_away() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let serving = Serving::in_front_of(Path::new("/nowhere"));
+    let dir = serving.socket().parent().unwrap();
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(serving.socket(), std::fs::Permissions::from_mode(0o666)).unwrap();
+    let docker = Docker::new(dhow_testkit::Tools::get().unwrap(), serving.socket());
+    let complaint = |uid: u32| {
+        let mut command = docker.command();
+        command.arg("version").uid(uid);
+        Run::from(command).outcome().unwrap().complaint()
+    };
+    assert!(complaint(0).contains("run `dhow up`"), "{}", complaint(0));
+    let other = complaint(65534);
+    assert!(!other.contains("dhow up") && !other.to_lowercase().contains("permission denied"), "{other}");
+    assert!(other.contains("EOF") || other.contains("connect") || other.contains("reset"), "{other}");
+}
