@@ -33,7 +33,7 @@ pub async fn native(
     let began = Instant::now();
     report.step("choosing how to run the guest");
     let choice = probe::accelerator(arch, wish(config.machine.accelerator)).await?;
-    dhow_hypervisor::Qemu::find(arch)?;
+    blocking(move || Ok(dhow_hypervisor::Qemu::find(arch)?)).await?;
     timeline.step("probe", began, choice.reason.clone());
     report.detail(choice.reason);
 
@@ -103,9 +103,14 @@ async fn assets(home: &Home, config: &Config, arch: Arch, report: Reporter) -> R
         store.register_use(&root, &bundle.digests()).map_err(failed)?;
         Ok(bundle)
     };
+    blocking(work).await
+}
+
+/// Does work that blocks where it keeps nobody waiting.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(error) => Err(Error::File { path: home.asset_store(), source: std::io::Error::other(error) }),
+        Err(_) => Err(Error::Ending),
     }
 }
 

@@ -51,6 +51,9 @@ pub enum Error {
     /// Somebody else has the data image open.
     #[error("the data disk is in use: {0}")]
     DiskHeld(#[source] LockError),
+    /// The process is ending.
+    #[error("the supervisor is ending")]
+    Ending,
     /// All context IDs are taken.
     #[error("no vsock context ID is free")]
     NoCid,
@@ -137,7 +140,7 @@ impl Error {
             Self::DiskHeld(_) => {
                 ("disk-in-use", "stop the process that has the disk open, then run `dhow up`")
             }
-            Self::NoCid => ("host", "run `dhow doctor`"),
+            Self::NoCid | Self::Ending => ("host", "run `dhow doctor`"),
             Self::Hypervisor(dhow_hypervisor::Error::NotInstalled { .. }) => {
                 ("qemu-missing", "then run `dhow up` again")
             }

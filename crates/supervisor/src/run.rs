@@ -134,7 +134,9 @@ async fn start(
     );
 
     let began = Instant::now();
-    let qemu = Qemu::find(spec.arch)?;
+    let arch = spec.arch;
+    let found = tokio::task::spawn_blocking(move || Qemu::find(arch)).await;
+    let qemu = found.map_err(|_| Error::Ending)??;
     let (running, reach) = hypervise(home, spec, &qemu, &image).await?;
     let cid = match &reach {
         Reach::Vsock(lease, _) => Some(lease.cid),
