@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::guest::{Engine, Guest};
 use crate::reaper::Reaper;
 use crate::services::Service;
-use crate::steps::{Steps, begin};
+use crate::steps::{Begun, Steps, begin};
 use crate::{
     Error, Result, clock, config, console, data, disk, engine, last_words, modules, mounts, network,
     readahead, root, serve, settings, shutdown,
@@ -93,11 +93,11 @@ fn boot(steps: &Arc<Steps>) -> Result<Infallible> {
         .spawn(|| readahead::files(&engine::PROGRAMS))
         .map_err(Error::kernel("start a thread"))?;
     let late = beside("modules", steps, || modules::load_list(Path::new(LATE_MODULES)))?;
-    start(&guest, runtime)?;
+    let begun = start(&guest, runtime)?;
     joined(late)?;
     drop(programs.join());
     runtime.spawn(shut_down_when_told(Arc::clone(&guest)));
-    wait_for_engine(&guest, runtime)?;
+    wait_for_engine(&guest, runtime, begun)?;
     last_words::stay()
 }
 
@@ -124,7 +124,8 @@ fn open_channel(guest: &Arc<Guest>, runtime: &Runtime) -> Result<((), String)> {
 }
 
 /// Everything up to the running services. The data disk does not need the network, nor the network the disk.
-fn start(guest: &Arc<Guest>, runtime: &Runtime) -> Result<()> {
+/// Answers when the services' steps began.
+fn start(guest: &Arc<Guest>, runtime: &Runtime) -> Result<[Begun; 2]> {
     let (steps, config) = (&guest.steps, &guest.config);
     steps.run("settings", || Ok(((), settings::apply()?)))?;
     steps.run("clock", || Ok(((), clock::from_rtc())))?;
@@ -140,19 +141,19 @@ fn start(guest: &Arc<Guest>, runtime: &Runtime) -> Result<()> {
     })?;
     engine::configure(config.network.mtu)?;
     joined(network)?;
+    let begun = [begin("containerd"), begin("dockerd")];
     guest.engine.get_or_init(|| {
         let _inside = runtime.enter();
         let start = |definition| Service::start(definition, guest.reaper.clone());
         Engine { dockerd: start(engine::dockerd()), containerd: start(engine::containerd()) }
     });
-    Ok(())
+    Ok(begun)
 }
 
 /// Reports each service when it answers, and then that the guest is ready.
-fn wait_for_engine(guest: &Arc<Guest>, runtime: &Runtime) -> Result<()> {
+fn wait_for_engine(guest: &Arc<Guest>, runtime: &Runtime, begun: [Begun; 2]) -> Result<()> {
     let Some(engine) = guest.engine.get() else { return Ok(()) };
-    for (name, service) in [("containerd", &engine.containerd), ("dockerd", &engine.dockerd)] {
-        let begun = begin(name);
+    for (begun, service) in begun.into_iter().zip([&engine.containerd, &engine.dockerd]) {
         match runtime.block_on(service.ready(ENGINE_LIMIT)) {
             Ok(()) => guest.steps.end(begun, format!("process {}", service.status().pid)),
             Err(error) => {
