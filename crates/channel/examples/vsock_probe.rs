@@ -245,7 +245,7 @@ mod linux {
                 .args(["-kernel", "/inner/kernel", "-initrd", "/inner/initrd"])
                 .args([
                     "-append",
-                    "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_timer_check probe=inner",
+                    "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable probe=inner",
                 ])
                 .args(["-device", &format!("vhost-vsock-pci,guest-cid={cid}")]);
             qemu

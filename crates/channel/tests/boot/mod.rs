@@ -161,7 +161,7 @@ impl Machine {
             .arg(kernel_file)
             .arg("-initrd")
             .arg(initrd_file)
-            .args(["-append", &format!("console=ttyS0 quiet panic=-1 {append}")])
+            .args(["-append", &format!("console=ttyS0 quiet panic=-1 tsc=reliable {append}")])
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
