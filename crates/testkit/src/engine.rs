@@ -20,29 +20,43 @@ pub const SHARED_HOME: &str = "DHOW_TEST_HOME";
 /// A Docker socket to test instead of an engine's: how the tests themselves are tried without a machine.
 pub const SHARED_SOCKET: &str = "DHOW_TEST_SOCKET";
 
+/// Where homes are made. `./dev test` names a directory of its own and stops what a killed test has left there.
+pub const HOMES: &str = "DHOW_TEST_HOMES";
+
 /// A home for one engine: `DHOW_HOME`, the client's configuration that `dhow up` writes its context into, and the store
 /// of boot assets that all homes share.
 pub struct Engine {
     home: PathBuf,
     docker: Docker,
     runner: Vec<OsString>,
+    stops: bool,
     ours: Option<TempDir>,
 }
 
 impl Engine {
-    /// A home in which nothing runs yet. What is started in it is stopped on drop.
+    /// A home in which nothing runs yet, removed on drop. What is started in it is stopped first.
     ///
     /// # Errors
     /// When the client programs or a directory cannot be had.
     pub fn prepare() -> Result<Self> {
         // Real disk on every distribution, and short enough for a socket's path.
-        let parent = Path::new("/var/tmp");
+        let parent = std::env::var_os(HOMES).map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
         let ours = tempfile::Builder::new()
             .prefix("dhow-test-")
-            .tempdir_in(parent)
-            .map_err(Error::io("create directory in", parent))?;
-        let mut engine = Self::at(&ours.path().join("home"))?;
+            .tempdir_in(&parent)
+            .map_err(Error::io("create directory in", &parent))?;
+        let mut engine = Self::prepare_at(&ours.path().join("home"))?;
         engine.ours = Some(ours);
+        Ok(engine)
+    }
+
+    /// The same in a directory of the caller's, which stays.
+    ///
+    /// # Errors
+    /// When the client programs cannot be had.
+    pub fn prepare_at(home: &Path) -> Result<Self> {
+        let mut engine = Self::at(home)?;
+        engine.stops = true;
         Ok(engine)
     }
 
@@ -67,7 +81,7 @@ impl Engine {
     /// When the client programs or a directory cannot be had.
     pub fn at(home: &Path) -> Result<Self> {
         let docker = Docker::new(Tools::get()?, home.join("run/docker.sock"));
-        Ok(Self { home: home.to_path_buf(), docker, runner: Vec::new(), ours: None })
+        Ok(Self { home: home.to_path_buf(), docker, runner: Vec::new(), stops: false, ours: None })
     }
 
     /// An engine of one's own, up.
@@ -204,7 +218,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if self.ours.is_none() || !self.home.exists() {
+        if !self.stops || !self.home.exists() {
             return;
         }
         let forced = || self.dhow(["down", "--force"])?.limit(DOWN_WITHIN).ok();

@@ -4,10 +4,10 @@
 mod bench;
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use dhow_testkit::{Docker, Error, Image, Result, Tools, run};
+use dhow_testkit::{Docker, Error, Image, Result, Tools};
 
 #[derive(Parser)]
 #[command(about = "Fixtures and benches of Dhow, for ./dev")]
@@ -70,6 +70,10 @@ fn act(what: What) -> Result<ExitCode> {
 
 #[cfg(target_os = "linux")]
 fn with_dockerd(command: &[String]) -> Result<ExitCode> {
+    use std::process::Command;
+
+    use dhow_testkit::run;
+
     let dockerd = dhow_testkit::Dockerd::start()?;
     let [program, arguments @ ..] = command else { return Ok(ExitCode::SUCCESS) };
     let mut command = Command::new(program);
