@@ -18,7 +18,7 @@ fn a_guest_is_dialled_over_the_kernels_vsock() {
     outer.file("inner/kernel", kit.kernel.as_slice());
     outer.file("inner/initrd", inner);
     let mut machine = boot::Machine::boot(&kit.kernel, &boot::pack(&outer), "probe=outer", "2048", &[]);
-    let said = machine.listen("DONE", Duration::from_secs(1200));
+    let said = machine.listen("DONE", Duration::from_secs(3000));
     let passed = said.iter().filter(|line| line.starts_with("PASS ")).count();
     assert_eq!(said.last().map(String::as_str), Some("DONE"), "it did not come to its end");
     assert!(!said.iter().any(|line| line.starts_with("FAIL ")), "something failed");

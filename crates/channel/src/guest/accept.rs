@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::header::{Answer, Request};
-use crate::mux::{BUFFER, MuxStream, Session, handshake};
+use crate::mux::{MuxStream, Session, handshake};
 use crate::{Error, Result, Stream, Token};
 
 /// How long a stream may take to say what it wants.
@@ -22,6 +22,10 @@ const BETWEEN: Duration = Duration::from_millis(5);
 
 /// Streams of one session; the multiplexer's own limit is lower.
 const STREAMS: usize = 1 << 16;
+
+/// Bytes read from the port at a time when only a few are wanted. It gives one page at most (the kernel's buffers for it
+/// are pages); frames of that size and more are read to where they belong.
+const PIECE: usize = 4096;
 
 /// Where sessions happen.
 pub(super) trait Pipes: Send + 'static {
@@ -57,7 +61,7 @@ async fn session(
     ports: &Arc<[Port]>,
     found: &mpsc::Sender<(Port, Stream)>,
 ) -> Result<crate::Ended> {
-    let mut pipe = BufReader::with_capacity(BUFFER, pipe);
+    let mut pipe = BufReader::with_capacity(PIECE, pipe);
     handshake::guest(&mut pipe).await?;
     tracing::debug!("a host began a session on the serial channel");
     let slots = Arc::new(Semaphore::new(STREAMS));

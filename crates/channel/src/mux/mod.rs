@@ -35,7 +35,7 @@ use crate::{Dialer, Ended, Error, Result, Stream};
 pub const MAX_STREAMS: usize = 1024;
 
 /// Bytes read from the port at a time.
-pub(crate) const BUFFER: usize = 64 * 1024;
+const BUFFER: usize = 64 * 1024;
 
 /// The host's end of the multiplexer on a virtio-serial port (spec 8.1). Dropping it ends its session and every stream.
 #[derive(Debug)]
