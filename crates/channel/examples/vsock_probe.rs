@@ -245,11 +245,11 @@ mod linux {
         fn command(cid: u64) -> Command {
             let mut qemu = Command::new("/usr/bin/qemu-system-x86_64");
             qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "256"])
-                .args(["-M", "q35,usb=off,hpet=off", "-accel", "tcg", "-cpu", "max", "-serial", "stdio"])
+                .args(["-M", "q35,usb=off,hpet=off", "-accel", "tcg", "-cpu", "qemu64", "-serial", "stdio"])
                 .args(["-kernel", "/inner/kernel", "-initrd", "/inner/initrd"])
                 .args([
                     "-append",
-                    "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable probe=inner",
+                    "console=ttyS0 quiet panic=-1 mitigations=off nokaslr nosmp tsc=reliable lpj=4000000 cryptomgr.notests probe=inner",
                 ])
                 .args(["-device", &format!("vhost-vsock-pci,guest-cid={cid}")]);
             qemu
