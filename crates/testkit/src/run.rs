@@ -33,7 +33,8 @@ pub struct Outcome {
 }
 
 impl Run {
-    /// A program with no arguments yet and two minutes to live.
+    /// A program with no arguments yet and five minutes to live: long for anything, even in an emulated guest on a busy
+    /// host.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self::from(Command::new(program))
     }
@@ -135,7 +136,7 @@ impl Run {
 
 impl From<Command> for Run {
     fn from(command: Command) -> Self {
-        Self { command, input: Vec::new(), limit: Duration::from_secs(120) }
+        Self { command, input: Vec::new(), limit: Duration::from_secs(300) }
     }
 }
 
