@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use dhow_channel::Stream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -12,8 +13,6 @@ pub const SOCKET: &str = "/run/docker.sock";
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks for a socket that is not there yet.
 const LOOK: Duration = Duration::from_millis(10);
-/// Per direction: large enough that one call carries what a virtio queue holds.
-const BUFFER: usize = 64 << 10;
 
 /// Asks dockerd's `/_ping`. A dockerd that is starting accepts and answers late, so the limit is the caller's.
 pub async fn answers(limit: Duration) -> bool {
@@ -47,10 +46,9 @@ pub async fn get(path: &str, limit: Duration) -> std::io::Result<String> {
 }
 
 /// Carries a stream of the host's to dockerd and back; the end of one direction is passed on and leaves the other open.
-pub async fn carry(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
-    let mut docker = connect(SOCKET, START_LIMIT).await?;
-    tokio::io::copy_bidirectional_with_sizes(&mut stream, &mut docker, BUFFER, BUFFER).await?;
-    Ok(())
+pub async fn carry(stream: Stream) -> std::io::Result<()> {
+    let docker = connect(SOCKET, START_LIMIT).await?;
+    dhow_channel::splice(docker, stream).await
 }
 
 /// Connects as soon as somebody listens: a request that comes before dockerd waits instead of failing.

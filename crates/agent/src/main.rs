@@ -1,5 +1,11 @@
 //! The guest's process 1. Everything is in the library, where tests reach it.
 
+/// musl's own allocator gives memory back to the kernel and asks for it again at every turn, and each page fault is dear
+/// in an emulated guest.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     dhow_agent::run()

@@ -88,7 +88,12 @@ impl Daemon {
         };
         let mut client = ControlClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
         let reply = deadline.wait(step, client.version(VersionRequest {})).await?;
-        let version = reply.map_err(|e| refused(step, &e))?.into_inner();
+        let version = match reply {
+            Ok(version) => version.into_inner(),
+            // The connection broke, which is not the daemon's answer: it ended, or is being killed.
+            Err(status) if std::error::Error::source(&status).is_some() => return Ok(None),
+            Err(status) => return Err(refused(step, &status)),
+        };
         Ok(Some(Self { client, version }))
     }
 

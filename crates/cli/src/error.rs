@@ -176,7 +176,8 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Home(_) | Self::Output(_) | Self::Surroundings { .. } => String::new(),
+            Self::Home(error) => error.hint().to_owned(),
+            Self::Output(_) | Self::Surroundings { .. } => String::new(),
             Self::Failed(failure) => failure.hint.clone(),
             Self::Socket { .. } => "check who owns that socket; it must be yours".to_owned(),
             Self::Spawn { .. } => "install dhow again, so that its executable can be run".to_owned(),

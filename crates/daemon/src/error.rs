@@ -38,7 +38,7 @@ impl Error {
             Self::AlreadyRunning(_) => {
                 Failure::new("already-running", self.to_string(), "look at it with `dhow status`")
             }
-            Self::Home(_) => Failure::new("home", self.to_string(), ""),
+            Self::Home(error) => Failure::new("home-unusable", self.to_string(), error.hint()),
             Self::Engine(error) => error.failure(),
             Self::Serve { .. } => {
                 Failure::new("files", self.to_string(), "check the directory's owner and mode")

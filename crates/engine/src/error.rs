@@ -105,7 +105,7 @@ impl Error {
             }
             Self::Assets { source, .. } => return assets(self, source),
             Self::DiskFull { .. } => ("disk-full", "make room on that disk, then run `dhow up`"),
-            Self::Home(_) => ("home", "then run `dhow up`"),
+            Self::Home(error) => ("home-unusable", error.hint()),
             Self::File { .. } => ("files", "check the file's owner and mode, then run `dhow up`"),
             Self::NoAgent { .. } => (
                 "agent-missing",

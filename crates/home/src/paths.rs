@@ -25,11 +25,11 @@ pub enum Error {
     )]
     Nowhere,
     /// `DHOW_HOME` is relative.
-    #[error("{0} is not an absolute path; set DHOW_HOME to one that starts with /")]
+    #[error("{0} is not an absolute path")]
     Relative(PathBuf),
     /// Sockets in it would have paths that the kernel refuses.
     #[error(
-        "{path} is too long: Unix sockets in it would exceed {SOCKET_PATH_LIMIT} bytes; set DHOW_HOME to a path of at most {limit} bytes"
+        "{path} is too long: Unix sockets in it would exceed {SOCKET_PATH_LIMIT} bytes, so it may have at most {limit}"
     )]
     TooLong {
         /// The directory.
@@ -48,7 +48,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Somebody else owns it.
-    #[error("{path} belongs to user {owner}, not to user {us}; set DHOW_HOME to a directory of your own")]
+    #[error("{path} belongs to user {owner}, not to user {us}")]
     Foreign {
         /// The directory.
         path: PathBuf,
@@ -60,6 +60,20 @@ pub enum Error {
     /// A lock could not be had.
     #[error(transparent)]
     Lock(#[from] LockError),
+}
+
+impl Error {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Nowhere | Self::Relative(_) => "set DHOW_HOME to a path that starts with /",
+            Self::TooLong { .. } => "set DHOW_HOME to a shorter path",
+            Self::Unusable { .. } => "make it writable for this user, or set DHOW_HOME to another directory",
+            Self::Foreign { .. } => "set DHOW_HOME to a directory of your own",
+            Self::Lock(_) => "end the process that holds it, then type it again",
+        }
+    }
 }
 
 /// The crate's result.
