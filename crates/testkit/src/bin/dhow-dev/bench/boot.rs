@@ -1,6 +1,5 @@
 //! From `dhow up` to the first Docker answer.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -17,16 +16,28 @@ pub fn measure() -> Result<()> {
     println!("boot: `dhow up` to the first Docker answer, seconds: median of {ROUNDS} [least to most]");
     println!("  {:<28} {first:8.2}", "first start (new disk)");
     let mut total = Spread::default();
-    let mut steps: BTreeMap<(usize, String), Spread> = BTreeMap::new();
+    let mut steps: Vec<(String, Spread)> = Vec::new();
     for _ in 0..ROUNDS {
         engine.down()?;
         total.add(up(&engine)?);
-        for (number, (place, name, took)) in engine.status()?.timeline().into_iter().enumerate() {
-            steps.entry((number, format!("{place}: {name}"))).or_default().add(took);
+        let mut names = Vec::new();
+        for (place, step, took) in engine.status()?.timeline() {
+            // Steps that run beside each other end in any order, and some have the same name.
+            let name = format!("{place}: {step}");
+            let nth = names.iter().filter(|known| **known == name).count();
+            names.push(name.clone());
+            match steps.iter_mut().filter(|(known, _)| *known == name).nth(nth) {
+                Some((_, spread)) => spread.add(took),
+                None => {
+                    let mut spread = Spread::default();
+                    spread.add(took);
+                    steps.push((name, spread));
+                }
+            }
         }
     }
     println!("  {:<28} {total}", "cold boot");
-    for ((_, name), took) in steps {
+    for (name, took) in steps {
         println!("    {name:<26} {took}");
     }
     Ok(())
