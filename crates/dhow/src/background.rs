@@ -57,7 +57,8 @@ fn refuse(failure: &Failure) -> ExitCode {
 /// Logs to the rotating file, or to the terminal that it was started from by hand. `DHOW_LOG` overrides the level.
 fn start_log(path: &Path, level: &str) {
     let filter = EnvFilter::try_from_env("DHOW_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    // A log that cannot be written (a full disk) is no reason to die: the complaint would go to the same disk.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).log_internal_errors(false);
     let file =
         if std::io::stderr().is_terminal() { None } else { Rotating::open(path, LOG_LIMIT, LOG_KEEP).ok() };
     match file {

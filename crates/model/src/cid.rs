@@ -65,7 +65,8 @@ mod tests {
     /// Spec 8.2.
     #[test]
     fn the_lowest_free_context_id_is_chosen_and_a_returning_machine_keeps_its_own() {
-        let table: [(Option<u64>, &[u64], &[u64], u64); 6] = [
+        type Row = (Option<u64>, &'static [u64], &'static [u64], u64);
+        let table: [Row; 6] = [
             (None, &[], &[], 3),
             (None, &[3, 4], &[], 5),
             (None, &[3, 5], &[], 4),

@@ -368,7 +368,7 @@ mod tests {
         let guide = include_str!("../../../docs/configuration.md");
         for ((name, value), key) in Config::default().values().into_iter().zip(Config::KEYS) {
             let row = format!("| `{name}` | `{value}` |");
-            let meaning = key.doc.replace('"', "").replace('`', "");
+            let meaning = key.doc.replace(['"', '`'], "");
             let line =
                 guide.lines().find(|l| l.starts_with(&row)).unwrap_or_else(|| panic!("{row} is missing"));
             assert!(line.replace(['"', '`'], "").contains(&meaning), "{name}: {meaning}");
