@@ -21,8 +21,13 @@ use crate::error::{Error, Result};
 use crate::house::Report;
 
 /// What a connection meets where no daemon is: no socket, one that was left behind, or no directory to have one in.
-const NOBODY: [io::ErrorKind; 3] =
-    [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused, io::ErrorKind::NotADirectory];
+const NOBODY: [io::ErrorKind; 4] = [
+    io::ErrorKind::NotFound,
+    io::ErrorKind::ConnectionRefused,
+    // It was there and ended before it accepted.
+    io::ErrorKind::ConnectionReset,
+    io::ErrorKind::NotADirectory,
+];
 
 /// How long a command may take, and from when on.
 #[derive(Debug, Clone, Copy)]
