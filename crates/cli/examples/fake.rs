@@ -110,7 +110,7 @@ impl House for Fake {
         }
     }
 
-    fn doctor(&self, _: &Home, _: &Config) -> Vec<Check> {
+    fn doctor(&self, _: &Home) -> Vec<Check> {
         if wrong("sick") {
             return vec![Check::bad(
                 "qemu",

@@ -22,7 +22,7 @@ use crate::text;
 pub fn doctor(house: &dyn House, caller: &Caller) -> Result<u8> {
     let (config, file) = configuration(&caller.home);
     let mut checks = vec![file];
-    checks.extend(house.doctor(&caller.home, &config));
+    checks.extend(house.doctor(&caller.home));
     checks.push(docker_client());
     checks.push(docker_context(&caller.home, &config));
     let healthy = checks.iter().all(|check| check.verdict != Verdict::Bad);

@@ -34,7 +34,7 @@ pub trait House {
     ) -> Result<AssetsDone, Failure>;
 
     /// Looks at what the engine needs of the host: hypervisor, accelerator, channel, space, assets (spec 9.3).
-    fn doctor(&self, home: &Home, config: &Config) -> Vec<Check>;
+    fn doctor(&self, home: &Home) -> Vec<Check>;
 }
 
 /// Where long work tells how far it is.

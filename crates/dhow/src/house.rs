@@ -48,14 +48,14 @@ impl House for Whole {
         assets::run(home, config, command, report)
     }
 
-    fn doctor(&self, home: &Home, config: &Config) -> Vec<Check> {
+    fn doctor(&self, home: &Home) -> Vec<Check> {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
                 return vec![Check::bad("threads", format!("no threads can be started: {error}"), "")];
             }
         };
-        let checks = runtime.block_on(dhow_engine::doctor::checks(home, config));
+        let checks = runtime.block_on(dhow_engine::doctor::checks(home));
         checks.into_iter().map(check).collect()
     }
 }

@@ -1,46 +1,32 @@
-//! What `dhow doctor` looks at before there is an engine: the directory, room, hypervisor, channel and boot assets
+//! What `dhow doctor` looks at before there is an engine: room on the disk, hypervisor, channel and boot assets
 //! (spec 9.3).
 
 use dhow_assets::Store;
-use dhow_channel::vsock_usable;
 use dhow_home::Home;
 use dhow_hypervisor::doctor::{Check, Verdict};
-use dhow_model::{Arch, Config};
+use dhow_model::Arch;
 
 use crate::plan;
 
 /// Runs every probe.
-pub async fn checks(home: &Home, config: &Config) -> Vec<Check> {
+pub async fn checks(home: &Home) -> Vec<Check> {
     let mut checks = vec![directory(home)];
     checks.extend(dhow_hypervisor::doctor::checks().await);
-    checks.push(channel());
     if let Some(arch) = Arch::host() {
         checks.push(assets(home, arch));
         checks.push(agent(arch));
     }
-    checks.push(Check {
-        name: "configuration".to_owned(),
-        verdict: Verdict::Ok,
-        found: format!("{} memory, {} disk", config.machine.memory, config.machine.disk),
-        advice: None,
-    });
     checks
 }
 
 fn directory(home: &Home) -> Check {
     let found = match home.create().map_err(crate::Error::from).and_then(|()| plan::room(home.root())) {
-        Ok(()) => Ok(format!("{} can be written", home.root().display())),
+        Ok(free) => {
+            Ok(format!("{} can be written, {} GiB are free", home.root().display(), free.as_bytes() >> 30))
+        }
         Err(error) => Err(error.failure()),
     };
     check("directory", found)
-}
-
-fn channel() -> Check {
-    let found = match vsock_usable() {
-        Ok(()) => "vsock".to_owned(),
-        Err(reason) => format!("a virtio-serial port, since vsock is not usable: {reason}"),
-    };
-    check("channel", Ok(found))
 }
 
 fn assets(home: &Home, arch: Arch) -> Check {

@@ -156,13 +156,14 @@ fn host_cpus() -> u32 {
     std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()).unwrap_or(1)
 }
 
-/// Refuses to start where there is no room: a guest whose disk cannot be written stops in the middle of its work.
-pub(crate) fn room(path: &Path) -> Result<()> {
+/// What is free on the disk. Refuses to start where that is too little: a guest whose disk cannot be written stops in the
+/// middle of its work.
+pub(crate) fn room(path: &Path) -> Result<Size> {
     let file = |e: rustix::io::Errno| Error::File { path: path.to_owned(), source: e.into() };
     let fs = rustix::fs::statvfs(path).map_err(file)?;
     let free = Size::mib(fs.f_bavail.saturating_mul(fs.f_frsize) >> 20);
     if free < ROOM {
         return Err(Error::DiskFull { path: path.to_owned(), free, needed: ROOM });
     }
-    Ok(())
+    Ok(free)
 }
