@@ -2,6 +2,7 @@
 //! (spec 9.3).
 
 use dhow_assets::Store;
+use dhow_channel::vsock_usable;
 use dhow_home::Home;
 use dhow_hypervisor::doctor::{Check, Verdict};
 use dhow_model::Arch;
@@ -12,6 +13,7 @@ use crate::plan;
 pub async fn checks(home: &Home) -> Vec<Check> {
     let mut checks = vec![directory(home)];
     checks.extend(dhow_hypervisor::doctor::checks().await);
+    checks.push(vsock());
     if let Some(arch) = Arch::host() {
         checks.push(assets(home, arch));
         checks.push(agent(arch));
@@ -27,6 +29,15 @@ fn directory(home: &Home) -> Check {
         Err(error) => Err(error.failure()),
     };
     check("directory", found)
+}
+
+/// Spec 8.1: the very check by which the plan chooses. The fallback is as good, so its use is no warning.
+fn vsock() -> Check {
+    let found = match vsock_usable() {
+        Ok(()) => "/dev/vhost-vsock can be opened".to_owned(),
+        Err(reason) => format!("not used ({reason}): the channel is a virtio-serial port"),
+    };
+    check("vsock", Ok(found))
 }
 
 fn assets(home: &Home, arch: Arch) -> Check {
@@ -63,5 +74,18 @@ fn check(name: &str, found: Result<String, dhow_model::Failure>) -> Check {
         Err(failure) => {
             Check { name, verdict: Verdict::Fail, found: failure.message, advice: Some(failure.hint) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Spec 8.1, 9.3: the doctor tells what the plan does, and the fallback is no fault.
+    #[test]
+    fn the_channel_that_is_reported_is_the_one_that_is_chosen() {
+        let check = vsock();
+        assert_eq!((check.name.as_str(), check.verdict), ("vsock", Verdict::Ok));
+        assert_eq!(check.found.contains("virtio-serial"), plan::channel() == dhow_model::ChannelKind::Serial);
     }
 }

@@ -7,7 +7,6 @@ use dhow_assets::{BuildOptions, Bundle, Store};
 use dhow_channel::vsock_usable;
 use dhow_home::Home;
 use dhow_hypervisor::probe;
-use dhow_model::config::Wish;
 use dhow_model::{Accelerator, Arch, ChannelKind, Config, MachineName, MachineSpec, Size};
 
 use crate::progress::Reporter;
@@ -32,7 +31,7 @@ pub async fn native(
 
     let began = Instant::now();
     report.step("choosing how to run the guest");
-    let choice = probe::accelerator(arch, wish(config.machine.accelerator)).await?;
+    let choice = probe::accelerator(arch, config.machine.accelerator).await?;
     blocking(move || Ok(dhow_hypervisor::Qemu::find(arch)?)).await?;
     timeline.step("probe", began, choice.reason.clone());
     report.detail(choice.reason);
@@ -133,22 +132,13 @@ pub fn words(progress: &dhow_assets::Progress) -> String {
     }
 }
 
-fn channel() -> ChannelKind {
+pub(crate) fn channel() -> ChannelKind {
     match vsock_usable() {
         Ok(()) => ChannelKind::Vsock,
         Err(reason) => {
             tracing::debug!(%reason, "vsock is not usable; the channel is a virtio-serial port");
             ChannelKind::Serial
         }
-    }
-}
-
-const fn wish(wish: Wish) -> probe::Wish {
-    match wish {
-        Wish::Auto => probe::Wish::Auto,
-        Wish::Kvm => probe::Wish::Kvm,
-        Wish::Hvf => probe::Wish::Hvf,
-        Wish::Tcg => probe::Wish::Tcg,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What `dhow doctor` says about hypervisors (spec 9.3).
 
+use dhow_model::config::Wish;
 use dhow_model::{Accelerator, Arch};
 use serde::Serialize;
 
@@ -46,7 +47,6 @@ pub async fn checks() -> Vec<Check> {
         checks.push(qemu(arch, found));
     }
     checks.push(accelerator().await);
-    checks.push(vsock(probe::vsock_device()));
     checks
 }
 
@@ -107,7 +107,7 @@ async fn accelerator() -> Check {
         let found = "this processor is neither x86-64 nor Arm64".to_owned();
         return Check { name, verdict: Verdict::Fail, found, advice: None };
     };
-    match probe::accelerator(arch, probe::Wish::Auto).await {
+    match probe::accelerator(arch, Wish::Auto).await {
         Ok(choice) if choice.accelerator == Accelerator::Tcg => Check {
             name,
             verdict: Verdict::Warn,
@@ -116,15 +116,6 @@ async fn accelerator() -> Check {
         },
         Ok(choice) => Check::ok(name, format!("{}: {}", choice.accelerator, choice.reason)),
         Err(error) => Check { name, verdict: Verdict::Fail, found: error.to_string(), advice: None },
-    }
-}
-
-/// Spec 8.1: the fallback is as good, so its use is no warning.
-fn vsock(device: std::result::Result<(), String>) -> Check {
-    let name = "vsock".to_owned();
-    match device {
-        Ok(()) => Check::ok(name, "/dev/vhost-vsock can be opened".to_owned()),
-        Err(why) => Check::ok(name, format!("not used ({why}): the channel is a virtio-serial port")),
     }
 }
 
@@ -142,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn the_report_covers_every_probe_once_and_says_what_to_do_about_each_failure() {
         let checks = checks().await;
-        for name in ["qemu amd64", "qemu arm64", "accelerator", "vsock"] {
+        for name in ["qemu amd64", "qemu arm64", "accelerator"] {
             assert_eq!(checks.iter().filter(|c| c.name == name).count(), 1, "{name}");
         }
         for check in checks {

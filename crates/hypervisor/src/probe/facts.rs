@@ -47,26 +47,6 @@ fn group_name(groups: &str, gid: u32) -> Option<String> {
     })
 }
 
-/// Whether guests can have a vsock device: a usable character device, and not WSL2, whose kernel keeps vsock for itself
-/// (spec 8.1).
-pub(crate) fn vsock_device() -> Result<(), String> {
-    use std::os::unix::fs::FileTypeExt as _;
-    const DEVICE: &str = "/dev/vhost-vsock";
-    if std::fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|release| release.contains("WSL2")) {
-        return Err("WSL2 keeps vsock for itself".to_owned());
-    }
-    let found = std::fs::metadata(DEVICE).map_err(|e| format!("{DEVICE}: {e}"))?;
-    if !found.file_type().is_char_device() {
-        return Err(format!("{DEVICE} is no character device"));
-    }
-    std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(DEVICE)
-        .map(drop)
-        .map_err(|e| format!("{DEVICE}: {e}"))
-}
-
 /// Whether Apple's Hypervisor.framework is there.
 pub(super) async fn hvf() -> Result<String, String> {
     if !cfg!(target_os = "macos") {

@@ -14,29 +14,15 @@ mod guest;
 mod guest;
 mod kvm;
 
+use dhow_model::config::Wish;
 use dhow_model::{Accelerator, Arch};
 
 use crate::{Error, Result};
 pub use child::run_probe_child;
-pub(crate) use facts::vsock_device;
 pub use kvm::{KvmVerdict, Program, kvm, kvm_with};
 
 /// The hidden subcommand under which the executable must call [`run_probe_child`].
 pub const SUBCOMMAND: &str = "probe-kvm";
-
-/// What the configuration asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wish {
-    /// The fastest that works.
-    #[default]
-    Auto,
-    /// The Linux kernel's virtual machines, or an error.
-    Kvm,
-    /// Apple's Hypervisor.framework, or an error.
-    Hvf,
-    /// Software emulation.
-    Tcg,
-}
 
 /// What executes the guest's instructions, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
