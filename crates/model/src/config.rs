@@ -1,5 +1,7 @@
 //! The configuration file: every key, its meaning and its default, in one list that parsing, help and documentation share.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde::{Deserialize, Serialize};
 
 use crate::Size;
@@ -15,6 +17,10 @@ pub struct Config {
     pub assets: Assets,
     /// What the Docker client is told.
     pub docker: Docker,
+    /// The machine's network.
+    pub network: Network,
+    /// Names of containers.
+    pub dns: Dns,
     /// How long things may take.
     pub limits: Limits,
     /// What is logged.
@@ -51,6 +57,24 @@ pub struct Docker {
     pub context: String,
     /// Whether `dhow up` makes the context the current one.
     pub activate: Activate,
+}
+
+/// `[network]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Network {
+    /// Whether `host.docker.internal` reaches services on the host's loopback.
+    pub host_loopback: bool,
+    /// Where a published port listens when nobody names an address (spec 4.2).
+    pub publish_address: IpAddr,
+}
+
+/// `[dns]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dns {
+    /// The port on 127.0.0.1 that answers the host's questions about containers; 0: none does.
+    pub port: u16,
 }
 
 /// `[limits]`
@@ -147,6 +171,18 @@ impl Default for Machine {
     }
 }
 
+impl Default for Network {
+    fn default() -> Self {
+        Self { host_loopback: true, publish_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+    }
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self { port: 5354 }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { start: 120, stop: 45 }
@@ -213,6 +249,18 @@ impl Config {
         Key {
             name: "docker.activate",
             doc: "whether `dhow up` makes the context the current one: \"always\", \"never\", or \"auto\": only in the default directory",
+        },
+        Key {
+            name: "network.host-loopback",
+            doc: "whether `host.docker.internal` reaches services on the host's loopback: true or false",
+        },
+        Key {
+            name: "network.publish-address",
+            doc: "where a published port listens when no address is named: \"0.0.0.0\" as Docker does, or \"127.0.0.1\"",
+        },
+        Key {
+            name: "dns.port",
+            doc: "the port on 127.0.0.1 that answers the host's questions about containers; 0: none does",
         },
         Key {
             name: "limits.start",

@@ -11,6 +11,7 @@ pub mod failure;
 pub mod lifecycle;
 pub mod machine;
 pub mod name;
+pub mod network;
 pub mod size;
 
 pub use arch::Arch;

@@ -1,0 +1,8 @@
+//! A machine's network, in its supervisor: Ethernet frames from the hypervisor's socket at one end, the host's own
+//! sockets at the other. `gateway` owns the frames and every flow; `dns` answers names; `publish` holds the host's
+//! listening sockets; `policy` decides what may leave. A guest's bytes are hostile: each table is bounded, each buffer is
+//! counted, and what does not parse is dropped and counted by its reason.
+#![forbid(unsafe_code)]
+
+pub mod dns;
+pub mod policy;

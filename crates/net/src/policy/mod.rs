@@ -1,0 +1,1 @@
+//! What may leave a machine (spec 12.4).
