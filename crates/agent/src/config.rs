@@ -41,8 +41,12 @@ fn parse(text: &[u8]) -> Result<BootConfig, String> {
     if config.network.prefix > 32 {
         return Err(format!("a prefix of {} bits is longer than an address", config.network.prefix));
     }
-    if !(576..=65535).contains(&config.network.mtu) {
-        return Err(format!("an MTU of {} is outside 576 to 65535", config.network.mtu));
+    if config.network.six.as_ref().is_some_and(|six| six.prefix > 128) {
+        return Err("an IPv6 prefix is longer than an address".to_owned());
+    }
+    // The least that IPv6 needs (RFC 8200, section 5).
+    if !(1280..=65535).contains(&config.network.mtu) {
+        return Err(format!("an MTU of {} is outside 1280 to 65535", config.network.mtu));
     }
     Ok(config)
 }
@@ -70,6 +74,7 @@ mod tests {
             ("{}", "missing field"),
             (&GOOD.replace("\"prefix\":24", "\"prefix\":33"), "longer than an address"),
             (&GOOD.replace("\"mtu\":1500", "\"mtu\":70000"), "outside"),
+            (&GOOD.replace("\"mtu\":1500", "\"mtu\":1279"), "outside"),
             (&GOOD.replace("\"hostname\":\"dhow\"", "\"hostname\":\"a b\""), "no host name"),
             (&GOOD.replace("\"hostname\":\"dhow\"", "\"hostname\":\"-x\""), "no host name"),
             (&GOOD.replace("\"proven\"", "\"maybe\""), "unknown variant"),

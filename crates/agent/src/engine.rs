@@ -129,6 +129,8 @@ fn dockerd_config(mtu: u32, mode: Mode, log_level: &str) -> serde_json::Value {
         "userland-proxy": false,
         "ip6tables": false,
         "mtu": mtu,
+        // The option above is for the default bridge alone; this one is for the networks that users make.
+        "default-network-opts": { "bridge": { "com.docker.network.driver.mtu": mtu.to_string() } },
         "init-path": "/usr/bin/docker-init",
     })
 }

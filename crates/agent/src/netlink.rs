@@ -1,7 +1,7 @@
 //! The few requests that bring an interface up, over `NETLINK_ROUTE` (`linux/rtnetlink.h`). Building a request is apart
 //! from sending it, so that its bytes can be tested.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketType, netlink::SocketAddrNetlink, sockopt::Timeout,
@@ -19,9 +19,12 @@ const IFF_UP: u32 = 1;
 const IFLA_MTU: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+/// The address counts at once: nobody else is on the machine's own network to have the same.
+const IFA_F_NODAD: u8 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
@@ -46,22 +49,25 @@ impl Request {
 
     /// Gives an interface an address.
     #[must_use]
-    pub fn address(index: u32, address: Ipv4Addr, prefix: u8) -> Self {
+    pub fn address(index: u32, address: IpAddr, prefix: u8) -> Self {
         let mut request = Self::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
+        let (family, flags) = match address {
+            IpAddr::V4(_) => (AF_INET, 0),
+            IpAddr::V6(_) => (AF_INET6, IFA_F_NODAD),
+        };
         // struct ifaddrmsg: family, prefix, flags, scope, index.
-        request.0.extend_from_slice(&[AF_INET, prefix, 0, 0]);
-        request.word(index).attribute(IFA_LOCAL, &address.octets()).attribute(IFA_ADDRESS, &address.octets());
-        request.done()
+        request.0.extend_from_slice(&[family, prefix, flags, 0]);
+        request.word(index).ip(IFA_LOCAL, address).ip(IFA_ADDRESS, address).done()
     }
 
     /// Sends everything else through a gateway.
     #[must_use]
-    pub fn default_route(index: u32, gateway: Ipv4Addr) -> Self {
+    pub fn default_route(index: u32, gateway: IpAddr) -> Self {
         let mut request = Self::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
         // struct rtmsg: family, lengths of destination and source, tos, table, protocol, scope, type, flags.
-        request.0.extend_from_slice(&[AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST]);
-        request.word(0).attribute(RTA_GATEWAY, &gateway.octets()).attribute(RTA_OIF, &index.to_ne_bytes());
-        request.done()
+        let family = if gateway.is_ipv4() { AF_INET } else { AF_INET6 };
+        request.0.extend_from_slice(&[family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST]);
+        request.word(0).ip(RTA_GATEWAY, gateway).attribute(RTA_OIF, &index.to_ne_bytes()).done()
     }
 
     /// struct nlmsghdr: length (filled in at the end), type, flags, sequence, port.
@@ -78,18 +84,26 @@ impl Request {
         self
     }
 
-    /// All our attributes are four bytes long, so none needs padding.
-    fn attribute(&mut self, kind: u16, value: &[u8; 4]) -> &mut Self {
-        self.0.extend_from_slice(&8_u16.to_ne_bytes());
+    fn ip(&mut self, kind: u16, address: IpAddr) -> &mut Self {
+        match address {
+            IpAddr::V4(address) => self.attribute(kind, &address.octets()),
+            IpAddr::V6(address) => self.attribute(kind, &address.octets()),
+        }
+    }
+
+    /// All our attributes are a multiple of four bytes long, so none needs padding.
+    fn attribute<const N: usize>(&mut self, kind: u16, value: &[u8; N]) -> &mut Self {
+        const { assert!(N.is_multiple_of(4) && N < 256) };
+        self.0.extend_from_slice(&(N as u16 + 4).to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());
         self.0.extend_from_slice(value);
         self
     }
 
-    fn done(mut self) -> Self {
+    fn done(&mut self) -> Self {
         let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         self.0[..4].copy_from_slice(&length.to_ne_bytes());
-        self
+        Self(std::mem::take(&mut self.0))
     }
 }
 
@@ -127,8 +141,10 @@ mod tests {
         let table = [
             (Request::link_up(2, None), 32, RTM_NEWLINK),
             (Request::link_up(2, Some(1500)), 40, RTM_NEWLINK),
-            (Request::address(2, Ipv4Addr::LOCALHOST, 8), 40, RTM_NEWADDR),
-            (Request::default_route(2, Ipv4Addr::LOCALHOST), 44, RTM_NEWROUTE),
+            (Request::address(2, Ipv4Addr::LOCALHOST.into(), 8), 40, RTM_NEWADDR),
+            (Request::address(2, Ipv6Addr::LOCALHOST.into(), 128), 64, RTM_NEWADDR),
+            (Request::default_route(2, Ipv4Addr::LOCALHOST.into()), 44, RTM_NEWROUTE),
+            (Request::default_route(2, Ipv6Addr::LOCALHOST.into()), 56, RTM_NEWROUTE),
         ];
         for (request, length, kind) in table {
             assert_eq!(request.0.len(), length);

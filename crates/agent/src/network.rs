@@ -1,6 +1,7 @@
 //! The guest's network: loopback, the one interface that the host gave it, and its name servers.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -26,18 +27,20 @@ pub fn up(config: &BootConfig) -> Result<String> {
         &format!("switch {name} on with an MTU of {}", network.mtu),
         &Request::link_up(index, Some(network.mtu)),
     )?;
-    ask(
-        &format!("give {name} the address {}/{}", network.address, network.prefix),
-        &Request::address(index, network.address, network.prefix),
-    )?;
-    ask(
-        &format!("route through {} on {name}", network.gateway),
-        &Request::default_route(index, network.gateway),
-    )?;
-    Ok(format!(
-        "{name} {}/{}, gateway {}, MTU {}",
-        network.address, network.prefix, network.gateway, network.mtu
-    ))
+    let mut places = vec![(IpAddr::V4(network.address), network.prefix, IpAddr::V4(network.gateway))];
+    places.extend(network.six.iter().map(|six| (six.address.into(), six.prefix, six.gateway.into())));
+    for (address, prefix, gateway) in &places {
+        ask(
+            &format!("give {name} the address {address}/{prefix}"),
+            &Request::address(index, *address, *prefix),
+        )?;
+        ask(&format!("route through {gateway} on {name}"), &Request::default_route(index, *gateway))?;
+    }
+    let places: Vec<_> = places
+        .iter()
+        .map(|(address, prefix, gateway)| format!("{address}/{prefix} through {gateway}"))
+        .collect();
+    Ok(format!("{name}, {}, MTU {}", places.join(", "), network.mtu))
 }
 
 /// Containers are given what /etc/resolv.conf shows, which is a link to the file that this boot decides.
@@ -112,8 +115,10 @@ mod tests {
             address: [10, 0, 2, 15].into(),
             prefix: 24,
             gateway: [10, 0, 2, 2].into(),
+            six: None,
             dns: vec!["10.0.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
             mtu: 1500,
+            publish: IpAddr::V4([0; 4].into()),
         };
         assert_eq!(resolv_conf(&network), "nameserver 10.0.2.3\nnameserver fd00::3\n");
         assert!(hosts("dhow").ends_with("127.0.1.1 dhow\n"));

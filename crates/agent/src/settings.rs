@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::{Error, Result, console};
 
 /// Settings below /proc/sys. Containers share these, so the limits that single programs run into are raised.
-const SETTINGS: [(&str, &str); 14] = [
+const SETTINGS: &[(&str, &str)] = &[
     ("kernel/randomize_va_space", "2"),
     ("kernel/keys/maxkeys", "20000"),
     ("kernel/keys/maxbytes", "2000000"),
@@ -22,6 +22,7 @@ const SETTINGS: [(&str, &str); 14] = [
     ("vm/overcommit_memory", "1"),
     ("net/core/somaxconn", "4096"),
     ("net/ipv4/ip_forward", "1"),
+    ("net/ipv6/conf/all/forwarding", "1"),
 ];
 
 /// The path of `kernel.randomize_va_space` (spec 1.8).

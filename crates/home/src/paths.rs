@@ -342,6 +342,18 @@ impl MachineDir {
         self.run.join(format!("{}.channel", self.name))
     }
 
+    /// Where the hypervisor brings the guest's Ethernet frames to the gateway.
+    #[must_use]
+    pub fn network_socket(&self) -> PathBuf {
+        self.run.join(format!("{}.net", self.name))
+    }
+
+    /// The host ports that its containers hold now, for other machines' supervisors to read (spec 4.6).
+    #[must_use]
+    pub fn ports_record(&self) -> PathBuf {
+        self.dir.join("ports.json")
+    }
+
     /// The hypervisor's end of the virtio-serial port.
     #[must_use]
     pub fn serial_socket(&self) -> PathBuf {

@@ -65,8 +65,15 @@ pub enum ChannelDevice {
 }
 
 /// The guest's network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
+    /// Ethernet frames, each after its length (32 bits, big-endian), on a Unix socket that somebody listens on already.
+    Stream {
+        /// The socket.
+        socket: PathBuf,
+        /// The hardware address of the guest's interface.
+        mac: [u8; 6],
+    },
     /// QEMU's user-mode network: outbound only. The guest is 10.0.2.15/24, the gateway 10.0.2.2, DNS 10.0.2.3.
     User,
     /// No network device at all.

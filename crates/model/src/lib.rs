@@ -20,6 +20,8 @@ pub use cid::GuestCid;
 pub use config::Config;
 pub use failure::Failure;
 pub use lifecycle::{Lifecycle, State};
-pub use machine::{Accelerator, BootConfig, ChannelKind, DiskBlank, GuestNetwork, Input, MachineSpec};
+pub use machine::{
+    Accelerator, BootConfig, ChannelKind, DiskBlank, GuestNetwork, GuestNetwork6, Input, MachineSpec,
+};
 pub use name::MachineName;
 pub use size::Size;

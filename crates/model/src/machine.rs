@@ -1,5 +1,6 @@
 //! What a machine is made from: the one description that starting, drift and status share.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -121,13 +122,35 @@ pub struct BootConfig {
 #[serde(deny_unknown_fields)]
 pub struct GuestNetwork {
     /// Its IPv4 address.
-    pub address: std::net::Ipv4Addr,
+    pub address: Ipv4Addr,
     /// Length of its network's prefix, 0 to 32.
     pub prefix: u8,
     /// Where everything else goes.
-    pub gateway: std::net::Ipv4Addr,
+    pub gateway: Ipv4Addr,
+    /// The same for IPv6; absent: the guest has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub six: Option<GuestNetwork6>,
     /// Name servers, in order.
-    pub dns: Vec<std::net::IpAddr>,
+    pub dns: Vec<IpAddr>,
     /// Largest packet, bytes.
     pub mtu: u32,
+    /// Where a published port listens when nobody names an address (spec 4.2).
+    #[serde(default = "any_address")]
+    pub publish: IpAddr,
+}
+
+/// The IPv6 half of [`GuestNetwork`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestNetwork6 {
+    /// Its address.
+    pub address: Ipv6Addr,
+    /// Length of its network's prefix, 0 to 128.
+    pub prefix: u8,
+    /// Where everything else goes.
+    pub gateway: Ipv6Addr,
+}
+
+const fn any_address() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED)
 }

@@ -41,7 +41,7 @@ pub fn arguments(hardware: &Hardware, _version: &QemuVersion, given: &Given) -> 
     for (number, disk) in hardware.disks.iter().enumerate() {
         block(&mut line, number, disk);
     }
-    network(&mut line, hardware.network);
+    network(&mut line, &hardware.network);
     line.add("-object", "rng-builtin,id=entropy");
     line.add("-device", "virtio-rng-pci,rng=entropy");
     line.add("-device", "virtio-balloon-pci,free-page-reporting=on");
@@ -128,8 +128,13 @@ fn block(line: &mut Line, number: usize, disk: &Disk) {
 }
 
 /// No option ROM: nothing boots from the network.
-fn network(line: &mut Line, network: Network) {
+fn network(line: &mut Line, network: &Network) {
     match network {
+        Network::Stream { socket, mac } => {
+            line.with_path("-netdev", "stream,id=net,server=off,addr.type=unix,addr.path=", socket, "");
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            line.add("-device", &format!("virtio-net-pci,netdev=net,mac={mac},romfile="));
+        }
         Network::User => {
             line.add("-netdev", "user,id=net");
             line.add("-device", "virtio-net-pci,netdev=net,romfile=");

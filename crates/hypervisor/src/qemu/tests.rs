@@ -23,7 +23,7 @@ fn hardware(arch: Arch, accelerator: Accelerator, channel: ChannelDevice) -> Har
         ],
         channel,
         boot_config: file("native/boot.json"),
-        network: Network::User,
+        network: Network::Stream { socket: file("run/native.net"), mac: [2, 0, 0, 0, 0, 0x1f] },
         qmp: file("run/native.qmp"),
         name: MachineName::native(),
     }
