@@ -1,0 +1,226 @@
+//! The queue of frames to the guest. Everything that talks to the guest writes its packets straight into the bytes that
+//! the link's writer hands to the hypervisor: one copy, large writes, and a bound that flows feel as back-pressure.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use dhow_model::network;
+use tokio::sync::Notify;
+
+use super::counters::{Counters, Reason};
+
+/// Length of an Ethernet header, bytes.
+pub(crate) const ETHERNET: usize = 14;
+/// Length of what stands before each frame on the hypervisor's stream, bytes.
+pub(crate) const PREFIX: usize = 4;
+/// The largest packet, bytes.
+pub(crate) const MTU: usize = network::MTU as usize;
+/// The largest frame, bytes.
+pub(crate) const FRAME: usize = ETHERNET + MTU;
+
+/// How many bytes wait for the guest at most, beside those that are being written.
+const LIMIT: usize = 1 << 20;
+/// Flows stop before this, so that there is room for what cannot wait: answers, resets, datagrams.
+const FLOWS_LIMIT: usize = LIMIT - 4 * (PREFIX + FRAME);
+
+const IPV4: [u8; 2] = [0x08, 0x00];
+const IPV6: [u8; 2] = [0x86, 0xdd];
+
+/// Frames to the guest. A clone is the same queue.
+#[derive(Clone)]
+pub(crate) struct Outbound(Rc<Queue>);
+
+struct Queue {
+    filling: RefCell<Buffer>,
+    /// Whether a hypervisor is connected.
+    linked: Cell<bool>,
+    filled: Notify,
+    room: Notify,
+    counters: Arc<Counters>,
+}
+
+/// Bytes of which the first `length` count. All of them are initialised once, so that a packet's room costs nothing.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    bytes: Box<[u8]>,
+    length: usize,
+}
+
+impl Buffer {
+    pub(crate) fn new() -> Buffer {
+        Buffer { bytes: vec![0; LIMIT].into_boxed_slice(), length: 0 }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl Outbound {
+    pub(crate) fn new(counters: Arc<Counters>) -> Outbound {
+        Outbound(Rc::new(Queue {
+            filling: RefCell::new(Buffer::new()),
+            linked: Cell::new(false),
+            filled: Notify::new(),
+            room: Notify::new(),
+            counters,
+        }))
+    }
+
+    /// Queues an IP packet of `length` bytes, 20 to the MTU, that `write` fills in whole; the family is read from its first
+    /// nibble. False: there was no room or no link, which is counted as a drop, and `write` was not called.
+    pub(crate) fn packet(&self, length: usize, write: impl FnOnce(&mut [u8])) -> bool {
+        if !(20..=MTU).contains(&length) {
+            self.0.counters.count(Reason::TooBig);
+            return false;
+        }
+        self.push(ETHERNET + length, |frame| {
+            let (header, packet) = frame.split_at_mut(ETHERNET);
+            write(packet);
+            header[..6].copy_from_slice(&network::GUEST_MAC);
+            header[6..12].copy_from_slice(&network::GATEWAY_MAC);
+            header[12..].copy_from_slice(if packet[0] >> 4 == 6 { &IPV6 } else { &IPV4 });
+        })
+    }
+
+    /// Queues a whole Ethernet frame. False as for [`Self::packet`].
+    pub(crate) fn frame(&self, frame: &[u8]) -> bool {
+        if !(ETHERNET..=FRAME).contains(&frame.len()) {
+            self.0.counters.count(Reason::TooBig);
+            return false;
+        }
+        self.push(frame.len(), |room| room.copy_from_slice(frame))
+    }
+
+    /// Whether a flow may queue one more packet of full size. Datagrams need not ask.
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.filling.borrow().length + PREFIX + FRAME <= FLOWS_LIMIT
+    }
+
+    /// Waits for one's turn to queue more, after [`Self::has_room`] said no. First come, first served; who was served
+    /// says so with [`Self::pass_on`].
+    pub(crate) async fn room(&self) {
+        self.0.room.notified().await;
+    }
+
+    /// Lets the next that waits for room try, if there is still some.
+    pub(crate) fn pass_on(&self) {
+        if self.has_room() {
+            self.0.room.notify_one();
+        }
+    }
+
+    fn push(&self, length: usize, write: impl FnOnce(&mut [u8])) -> bool {
+        if !self.0.linked.get() {
+            self.0.counters.count(Reason::NoLink);
+            return false;
+        }
+        let mut filling = self.0.filling.borrow_mut();
+        let start = filling.length;
+        let end = start + PREFIX + length;
+        if end > filling.bytes.len() {
+            self.0.counters.count(Reason::QueueFull);
+            return false;
+        }
+        let room = &mut filling.bytes[start..end];
+        // A frame is shorter than 2^32 bytes: both callers checked.
+        room[..PREFIX].copy_from_slice(&(length as u32).to_be_bytes());
+        write(&mut room[PREFIX..]);
+        filling.length = end;
+        drop(filling);
+        self.0.counters.send(length);
+        if start == 0 {
+            self.0.filled.notify_one();
+        }
+        true
+    }
+
+    /// The writer's side: waits until something is queued and exchanges it for the emptied `buffer`.
+    pub(crate) async fn take(&self, buffer: &mut Buffer) {
+        buffer.length = 0;
+        while self.0.filling.borrow().length == 0 {
+            self.0.filled.notified().await;
+        }
+        std::mem::swap(&mut *self.0.filling.borrow_mut(), buffer);
+        self.0.room.notify_one();
+    }
+
+    /// Says whether a hypervisor is connected. Without one, what is queued is discarded and nothing is taken.
+    pub(crate) fn set_linked(&self, linked: bool) {
+        self.0.linked.set(linked);
+        self.0.filling.borrow_mut().length = 0;
+    }
+}
+
+#[cfg(test)]
+impl Outbound {
+    /// A queue with a link that nobody drains.
+    pub(crate) fn for_test() -> (Outbound, Arc<Counters>) {
+        let counters = Arc::new(Counters::default());
+        let outbound = Outbound::new(counters.clone());
+        outbound.set_linked(true);
+        (outbound, counters)
+    }
+
+    /// Every frame that was queued, in order, and empties the queue.
+    pub(crate) fn frames(&self) -> Vec<Vec<u8>> {
+        let mut filling = self.0.filling.borrow_mut();
+        let mut frames = Vec::new();
+        let mut rest = filling.as_slice();
+        while let Some((prefix, after)) = rest.split_first_chunk::<PREFIX>() {
+            let (frame, after) = after.split_at(u32::from_be_bytes(*prefix) as usize);
+            frames.push(frame.to_vec());
+            rest = after;
+        }
+        filling.length = 0;
+        frames
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_gets_its_ethernet_header_and_length() {
+        let (outbound, _) = Outbound::for_test();
+        assert!(outbound.packet(40, |packet| packet.fill(0x60)));
+        assert_eq!(outbound.0.filling.borrow().as_slice()[..PREFIX], [0, 0, 0, 54]);
+        let frames = outbound.frames();
+        assert_eq!(frames[0][..6], network::GUEST_MAC);
+        assert_eq!((frames[0].len(), &frames[0][12..15]), (54, &[0x86, 0xdd, 0x60][..]));
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts() {
+        let (outbound, counters) = Outbound::for_test();
+        let mut queued = 0;
+        while outbound.packet(MTU, |packet| packet.fill(0x45)) {
+            queued += 1;
+        }
+        assert_eq!((queued, counters.drops(Reason::QueueFull)), (LIMIT / (PREFIX + FRAME), 1));
+        assert!(!outbound.has_room());
+    }
+
+    #[test]
+    fn without_a_link_nothing_is_queued() {
+        let (outbound, counters) = Outbound::for_test();
+        outbound.set_linked(false);
+        assert!(!outbound.packet(20, |_| ()));
+        assert_eq!(counters.drops(Reason::NoLink), 1);
+    }
+
+    #[tokio::test]
+    async fn the_writer_takes_all_and_wakes_one_that_waits() {
+        let (outbound, _) = Outbound::for_test();
+        while outbound.has_room() {
+            outbound.packet(MTU, |packet| packet.fill(0x45));
+        }
+        let mut buffer = Buffer::new();
+        outbound.take(&mut buffer).await;
+        assert!(buffer.as_slice().len() > FLOWS_LIMIT - PREFIX - FRAME);
+        tokio::time::timeout(std::time::Duration::from_secs(1), outbound.room()).await.unwrap();
+        assert!(outbound.has_room());
+    }
+}
