@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use dhow_proto::agent::agent_server::Agent;
 use dhow_proto::agent::{
-    BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest, SetClockReply,
-    SetClockRequest, ShutdownRequest, ShutdownStep,
+    BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest, PortsAnswer, PortsRequest,
+    SetClockReply, SetClockRequest, ShutdownRequest, ShutdownStep,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::guest::Guest;
 use crate::{clock, console, facts, history, shutdown};
@@ -25,6 +25,7 @@ pub struct Rpc(pub Arc<Guest>);
 impl Agent for Rpc {
     type BootStream = ReceiverStream<Result<BootStep, Status>>;
     type ShutdownStream = ReceiverStream<Result<ShutdownStep, Status>>;
+    type PortsStream = ReceiverStream<Result<PortsRequest, Status>>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         let hello = request.into_inner();
@@ -68,5 +69,11 @@ impl Agent for Rpc {
         };
         let steps = shutdown::begin(&self.0, limit);
         Ok(Response::new(history::follow(steps, |step| step.name == shutdown::LAST)))
+    }
+    async fn ports(
+        &self,
+        _answers: Request<Streaming<PortsAnswer>>,
+    ) -> Result<Response<Self::PortsStream>, Status> {
+        Err(Status::unimplemented("ports"))
     }
 }

@@ -9,8 +9,8 @@ use dhow_model::Failure;
 use dhow_proto::control::control_server::Control;
 use dhow_proto::control::progress::What;
 use dhow_proto::control::{
-    self, Done, DownRequest, EventsRequest, Progress, StatusReply, StatusRequest, UpRequest, VersionReply,
-    VersionRequest,
+    self, Done, DownRequest, EventsRequest, PortsReply, PortsRequest, Progress, StatusReply, StatusRequest,
+    UpRequest, VersionReply, VersionRequest,
 };
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
@@ -99,6 +99,10 @@ impl Control for Service {
             rss_bytes: process::resident_bytes(std::process::id()),
             started_unix_nanos: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
         }))
+    }
+
+    async fn ports(&self, _: Request<PortsRequest>) -> Result<Response<PortsReply>, Status> {
+        Err(Status::unimplemented("ports"))
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {

@@ -12,6 +12,7 @@ pub mod lifecycle;
 pub mod machine;
 pub mod name;
 pub mod network;
+pub mod port;
 pub mod size;
 
 pub use arch::Arch;

@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use dhow_proto::supervisor::supervisor_server::{Supervisor, SupervisorServer};
-use dhow_proto::supervisor::{MachineStatus, StatusRequest, StopReply, StopRequest, WatchRequest};
+use dhow_proto::supervisor::{
+    MachineStatus, PortsReply, PortsRequest, StatusRequest, StopReply, StopRequest, WatchRequest,
+};
 use dhow_proto::{DESCRIPTORS, MESSAGE_LIMIT};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -79,5 +81,9 @@ impl Supervisor for Service {
         let ending = || Status::unavailable("the supervisor is ending");
         self.stop.send(Stop { force, limit, reply }).await.map_err(|_| ending())?;
         answer.await.map(Response::new).map_err(|_| ending())
+    }
+
+    async fn ports(&self, _: Request<PortsRequest>) -> Result<Response<PortsReply>, Status> {
+        Err(Status::unimplemented("ports"))
     }
 }
