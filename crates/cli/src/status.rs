@@ -2,6 +2,7 @@
 
 pub mod table;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dhow_model::MachineName;
@@ -71,6 +72,8 @@ pub struct Machine {
     agent_version: String,
     retries: u32,
     services: Vec<Service>,
+    /// What passes through its gateway; null when it does not run.
+    network: Option<Network>,
     /// The last start, step by step.
     timeline: Vec<Step>,
 }
@@ -82,6 +85,19 @@ pub struct Service {
     state: String,
     restarts: u32,
     last_exit: String,
+}
+
+/// What passes through a machine's gateway.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Network {
+    tcp_flows: u64,
+    udp_flows: u64,
+    icmp_flows: u64,
+    half_open: u64,
+    bytes_to_guest: u64,
+    bytes_from_guest: u64,
+    /// Packets that went nowhere, by the reason.
+    drops: BTreeMap<String, u64>,
 }
 
 /// A step of a start.
@@ -174,6 +190,7 @@ fn machine(m: control::Machine, now: u64) -> Machine {
         uptime_seconds: since(m.started_unix_nanos, now).filter(|_| runs),
         trouble: Some(text::harmless(&m.trouble)).filter(|t| !t.is_empty()),
         services: m.services.into_iter().map(service).collect(),
+        network: m.network.map(network),
         timeline: steps(&m.timeline),
         name: m.name,
         state: m.state,
@@ -193,6 +210,18 @@ fn machine(m: control::Machine, now: u64) -> Machine {
         guest_kernel: text::one_line(&m.guest_kernel),
         agent_version: text::one_line(&m.agent_version),
         retries: m.retries,
+    }
+}
+
+fn network(n: control::Network) -> Network {
+    Network {
+        tcp_flows: n.tcp_flows,
+        udp_flows: n.udp_flows,
+        icmp_flows: n.icmp_flows,
+        half_open: n.half_open,
+        bytes_to_guest: n.bytes_to_guest,
+        bytes_from_guest: n.bytes_from_guest,
+        drops: n.drops.into_iter().collect(),
     }
 }
 

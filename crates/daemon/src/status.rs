@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 use dhow_engine::{Event, Snapshot, Timed};
 use dhow_home::{Home, process};
 use dhow_model::{MachineName, State};
-use dhow_proto::control;
+use dhow_proto::{control, supervisor};
 
 /// A machine with its figures.
 pub fn machine(home: &Home, name: &MachineName, snapshot: Snapshot) -> control::Machine {
@@ -44,6 +44,19 @@ pub fn machine(home: &Home, name: &MachineName, snapshot: Snapshot) -> control::
         disk_free_bytes: status.disk_free_bytes,
         retries,
         timeline: timeline.into_iter().map(timed).collect(),
+        network: status.network.map(network),
+    }
+}
+
+fn network(n: supervisor::Network) -> control::Network {
+    control::Network {
+        tcp_flows: n.tcp_flows,
+        udp_flows: n.udp_flows,
+        icmp_flows: n.icmp_flows,
+        half_open: n.half_open,
+        bytes_to_guest: n.bytes_to_guest,
+        bytes_from_guest: n.bytes_from_guest,
+        drops: n.drops,
     }
 }
 

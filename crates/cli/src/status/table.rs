@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dhow_model::MachineName;
 
-use super::{DaemonStatus, Machine, Status, Step};
+use super::{DaemonStatus, Machine, Network, Status, Step};
 use crate::output::Style;
 use crate::text;
 
@@ -76,6 +76,9 @@ fn rows(out: &mut String, m: &Machine, style: Style) {
     row(out, "memory", &memory(m));
     row(out, "disk", &disk(m));
     row(out, "channel", given(&m.channel));
+    if let Some(network) = &m.network {
+        row(out, "network", &self::network(network));
+    }
     for service in &m.services {
         let mut words = service.state.clone();
         if service.restarts > 0 {
@@ -108,6 +111,20 @@ fn memory(m: &Machine) -> String {
     let cost = m.hypervisor_rss_bytes + m.supervisor_rss_bytes;
     if cost > 0 {
         words.push_str(&format!("; costs this computer {}", text::bytes(cost)));
+    }
+    words
+}
+
+fn network(n: &Network) -> String {
+    let mut words = format!(
+        "{} connections, {} in, {} out",
+        n.tcp_flows + n.udp_flows + n.icmp_flows,
+        text::bytes(n.bytes_to_guest),
+        text::bytes(n.bytes_from_guest)
+    );
+    let dropped: u64 = n.drops.values().sum();
+    if dropped > 0 {
+        words.push_str(&format!(", {dropped} packets dropped"));
     }
     words
 }

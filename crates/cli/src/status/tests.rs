@@ -45,6 +45,14 @@ fn reply() -> StatusReply {
                 service("containerd", "running", 0, ""),
                 service("dockerd", "running", 2, "signal 9"),
             ],
+            network: Some(control::Network {
+                tcp_flows: 3,
+                udp_flows: 1,
+                bytes_to_guest: 5 << 20,
+                bytes_from_guest: 1 << 20,
+                drops: [("martian".to_owned(), 2)].into(),
+                ..control::Network::default()
+            }),
             timeline: vec![
                 step("host", "hypervisor", 12_000, 180_000, "qemu 10.0.2"),
                 step("guest", "dockerd", 3_400_000, 5_100_000, ""),
