@@ -19,6 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::guest::{Engine, Guest};
+use crate::ports::Ports;
 use crate::reaper::Reaper;
 use crate::services::Service;
 use crate::steps::{Begun, Steps, begin};
@@ -70,7 +71,11 @@ fn boot(steps: &Arc<Steps>) -> Result<Infallible> {
     })?;
     // For ever: a boot that fails must still be able to tell the host.
     let runtime: &'static Runtime = Box::leak(Box::new(runtime()?));
-    let guest = Guest::new(config, Arc::clone(steps), reaper);
+    let ports = {
+        let _inside = runtime.enter();
+        Ports::start()
+    };
+    let guest = Guest::new(config, Arc::clone(steps), reaper, ports);
     let vsock = guest.config.channel == ChannelKind::Vsock;
     if !vsock {
         steps.run("channel", || open_channel(&guest, runtime))?;
@@ -139,13 +144,19 @@ fn start(guest: &Arc<Guest>, runtime: &Runtime) -> Result<[Begun; 2]> {
         guest.data.get_or_init(|| disk.device);
         Ok(((), detail))
     })?;
-    engine::configure(config.network.mtu)?;
+    engine::configure(&config.network)?;
     joined(network)?;
+    {
+        let _inside = runtime.enter();
+        guest.ports.listen()?;
+    }
     let begun = [begin("containerd"), begin("dockerd")];
     guest.engine.get_or_init(|| {
         let _inside = runtime.enter();
         let start = |definition| Service::start(definition, guest.reaper.clone());
-        Engine { dockerd: start(engine::dockerd()), containerd: start(engine::containerd()) }
+        let engine = Engine { dockerd: start(engine::dockerd()), containerd: start(engine::containerd()) };
+        tokio::spawn(guest.ports.clone().follow(engine.dockerd.watch()));
+        engine
     });
     Ok(begun)
 }

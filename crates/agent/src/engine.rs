@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use dhow_model::GuestNetwork;
 use serde_json::json;
 
+use crate::ports::proxy;
 use crate::services::{Definition, Probe};
 use crate::{Error, Result, docker, settings};
 
@@ -46,9 +48,9 @@ pub enum Mode {
 }
 
 /// Writes both configurations.
-pub fn configure(mtu: u32) -> Result<()> {
+pub fn configure(network: &GuestNetwork) -> Result<()> {
     settings::write(Path::new(CONTAINERD_CONFIG), &containerd_config(log_level()))?;
-    write_dockerd(mtu, Mode::Serving)
+    write_dockerd(network, Mode::Serving)
 }
 
 /// What the services say about themselves. A maintainer who wants all of it puts `dhow.debug` on the kernel command line.
@@ -58,8 +60,8 @@ fn log_level() -> &'static str {
 }
 
 /// Writes dockerd's configuration; it reads it again on `SIGHUP`.
-pub fn write_dockerd(mtu: u32, mode: Mode) -> Result<()> {
-    let text = serde_json::to_string_pretty(&dockerd_config(mtu, mode, log_level()))
+pub fn write_dockerd(network: &GuestNetwork, mode: Mode) -> Result<()> {
+    let text = serde_json::to_string_pretty(&dockerd_config(network, mode, log_level()))
         .map_err(|error| Error::file("write", DOCKERD_CONFIG)(std::io::Error::other(error)))?;
     settings::write(Path::new(DOCKERD_CONFIG), &text)
 }
@@ -107,7 +109,8 @@ fn containerd_config(log_level: &str) -> String {
     )
 }
 
-fn dockerd_config(mtu: u32, mode: Mode, log_level: &str) -> serde_json::Value {
+fn dockerd_config(network: &GuestNetwork, mode: Mode, log_level: &str) -> serde_json::Value {
+    let mtu = network.mtu;
     let (live_restore, shutdown_timeout) = match mode {
         Mode::Serving => (true, 15),
         Mode::Stopping(seconds) => (false, seconds),
@@ -126,7 +129,10 @@ fn dockerd_config(mtu: u32, mode: Mode, log_level: &str) -> serde_json::Value {
         "default-ulimits": { "nofile": { "Name": "nofile", "Soft": 1_048_576, "Hard": 1_048_576 } },
         "live-restore": live_restore,
         "shutdown-timeout": shutdown_timeout,
-        "userland-proxy": false,
+        // Ours: a published port is one that the host listens on (spec 4.1).
+        "userland-proxy": true,
+        "userland-proxy-path": proxy::PATH,
+        "ip": network.publish,
         "ip6tables": false,
         "mtu": mtu,
         // The option above is for the default bridge alone; this one is for the networks that users make.
@@ -139,10 +145,25 @@ fn dockerd_config(mtu: u32, mode: Mode, log_level: &str) -> serde_json::Value {
 mod tests {
     use super::*;
 
+    fn network(publish: &str) -> GuestNetwork {
+        let text = r#"{"address":"10.0.2.15","prefix":24,"gateway":"10.0.2.2","dns":[],"mtu":1500}"#;
+        GuestNetwork { publish: publish.parse().unwrap(), ..serde_json::from_str(text).unwrap() }
+    }
+
+    /// Spec 4.1 and 4.2: dockerd asks the host for each port, and listens where the user says when a request does not.
+    #[test]
+    fn ports_are_asked_of_the_host_at_the_address_that_the_user_chose() {
+        let config = dockerd_config(&network("127.0.0.1"), Mode::Serving, "warn");
+        assert_eq!(config["userland-proxy"], true);
+        assert_eq!(config["userland-proxy-path"], proxy::PATH);
+        assert_eq!(config["ip"], "127.0.0.1");
+        assert_eq!(dockerd_config(&network("0.0.0.0"), Mode::Serving, "warn")["ip"], "0.0.0.0");
+    }
+
     #[test]
     fn a_machine_that_stops_takes_its_containers_along_and_one_that_serves_does_not() {
-        let serving = dockerd_config(1500, Mode::Serving, "warn");
-        let stopping = dockerd_config(1500, Mode::Stopping(7), "warn");
+        let serving = dockerd_config(&network("0.0.0.0"), Mode::Serving, "warn");
+        let stopping = dockerd_config(&network("0.0.0.0"), Mode::Stopping(7), "warn");
         assert_eq!(serving["live-restore"], true);
         assert_eq!(stopping["live-restore"], false);
         assert_eq!(stopping["shutdown-timeout"], 7);
@@ -151,7 +172,10 @@ mod tests {
     /// Spec 16.5: no engine of ours listens on a network address.
     #[test]
     fn the_engine_listens_on_unix_sockets_only() {
-        assert_eq!(dockerd_config(1500, Mode::Serving, "warn")["hosts"], json!(["unix:///run/docker.sock"]));
+        assert_eq!(
+            dockerd_config(&network("0.0.0.0"), Mode::Serving, "warn")["hosts"],
+            json!(["unix:///run/docker.sock"])
+        );
         assert!(!containerd_config("warn").contains("tcp"));
     }
 }

@@ -8,6 +8,7 @@ use dhow_model::BootConfig;
 use dhow_proto::agent::{HealthReply, ServiceState, ShutdownStep};
 
 use crate::history::History;
+use crate::ports::Ports;
 use crate::reaper::Reaper;
 use crate::services::Service;
 use crate::steps::Steps;
@@ -29,6 +30,8 @@ pub struct Guest {
     pub reaper: Reaper,
     /// Differs at every boot.
     pub boot_id: String,
+    /// Published ports.
+    pub ports: Ports,
     /// The data disk's device, once it is mounted.
     pub data: OnceLock<PathBuf>,
     /// Once they are started.
@@ -50,12 +53,13 @@ pub struct Engine {
 impl Guest {
     /// A guest that was not booted further yet.
     #[must_use]
-    pub fn new(config: BootConfig, steps: Arc<Steps>, reaper: Reaper) -> Arc<Self> {
+    pub fn new(config: BootConfig, steps: Arc<Steps>, reaper: Reaper, ports: Ports) -> Arc<Self> {
         Arc::new(Self {
             config,
             steps,
             reaper,
             boot_id: facts::boot_id(),
+            ports,
             data: OnceLock::new(),
             engine: OnceLock::new(),
             down: OnceLock::new(),

@@ -26,6 +26,7 @@ pub mod mounts;
 pub mod netlink;
 pub mod network;
 pub mod output;
+pub mod ports;
 pub mod readahead;
 pub mod reaper;
 pub mod root;

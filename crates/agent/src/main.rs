@@ -1,4 +1,5 @@
-//! The guest's process 1. Everything is in the library, where tests reach it.
+//! The guest's process 1, and the `docker-proxy` that dockerd runs for each published port. Everything is in the library,
+//! where tests reach it.
 
 /// musl's own allocator gives memory back to the kernel and asks for it again at every turn, and each page fault is dear
 /// in an emulated guest.
@@ -8,7 +9,7 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    dhow_agent::run()
+    if dhow_agent::ports::proxy::is_wanted() { dhow_agent::ports::proxy::run() } else { dhow_agent::run() }
 }
 
 #[cfg(not(target_os = "linux"))]

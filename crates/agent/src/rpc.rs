@@ -15,7 +15,7 @@ use crate::guest::Guest;
 use crate::{clock, console, facts, history, shutdown};
 
 /// What this agent can do beyond the protocol's first version.
-const CAPABILITIES: [&str; 2] = ["docker", "shutdown"];
+const CAPABILITIES: [&str; 3] = ["docker", "shutdown", "ports"];
 
 /// Answers the host.
 #[derive(Debug, Clone)]
@@ -72,8 +72,8 @@ impl Agent for Rpc {
     }
     async fn ports(
         &self,
-        _answers: Request<Streaming<PortsAnswer>>,
+        answers: Request<Streaming<PortsAnswer>>,
     ) -> Result<Response<Self::PortsStream>, Status> {
-        Err(Status::unimplemented("ports"))
+        Ok(Response::new(ReceiverStream::new(self.0.ports.host(answers.into_inner()).await)))
     }
 }

@@ -101,6 +101,12 @@ impl Service {
         self.status.borrow().clone()
     }
 
+    /// How it is doing, now and after each change.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
     /// The same, as the host is told.
     #[must_use]
     pub fn report(&self) -> agent::Service {
