@@ -6,4 +6,5 @@
 
 pub mod dns;
 pub mod gateway;
+mod packet;
 pub mod policy;
