@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::Size;
+use crate::egress::{Action, Policy, Rules};
 
 /// What the user asks for. Each key that the file leaves out has its default; a key that is not known is an error
 /// (spec 15.3).
@@ -67,6 +68,18 @@ pub struct Network {
     pub host_loopback: bool,
     /// Where a published port listens when nobody names an address (spec 4.2).
     pub publish_address: IpAddr,
+    /// What happens to a connection of the machine's that no rule matches (spec 12.4).
+    pub egress_default: Action,
+    /// What may leave the machine; the first rule that matches decides.
+    pub egress: Rules,
+}
+
+impl Network {
+    /// What may leave the machine.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy { default: self.egress_default, rules: self.egress.clone() }
+    }
 }
 
 /// `[dns]`
@@ -173,7 +186,12 @@ impl Default for Machine {
 
 impl Default for Network {
     fn default() -> Self {
-        Self { host_loopback: true, publish_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+        Self {
+            host_loopback: true,
+            publish_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            egress_default: Action::Allow,
+            egress: Rules::default(),
+        }
     }
 }
 
@@ -258,6 +276,11 @@ impl Config {
             name: "network.publish-address",
             doc: "where a published port listens when no address is named: \"0.0.0.0\" as Docker does, or \"127.0.0.1\"",
         },
+        Key {
+            name: "network.egress-default",
+            doc: "what happens to a connection of the machine's that no egress rule matches: \"allow\" or \"deny\"",
+        },
+        Key { name: "network.egress", doc: "egress rules, the first that matches decides; see below" },
         Key {
             name: "dns.port",
             doc: "the port on 127.0.0.1 that answers the host's questions about containers; 0: none does",

@@ -7,6 +7,7 @@ pub mod channel;
 pub mod cid;
 pub mod config;
 pub mod drift;
+pub mod egress;
 pub mod failure;
 pub mod lifecycle;
 pub mod machine;

@@ -1,0 +1,1 @@
+//! The text form, in and out.
