@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+pub mod admit;
 pub mod backoff;
 pub mod blank;
 pub mod boot;

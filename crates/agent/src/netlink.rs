@@ -1,7 +1,7 @@
 //! The few requests that bring an interface up, over `NETLINK_ROUTE` (`linux/rtnetlink.h`). Building a request is apart
 //! from sending it, so that its bytes can be tested.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketType, netlink::SocketAddrNetlink, sockopt::Timeout,
@@ -134,6 +134,8 @@ fn verdict(answer: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     #[test]

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use dhow_proto::agent::agent_server::Agent;
 use dhow_proto::agent::{
-    BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest, PortsAnswer, PortsRequest,
-    SetClockReply, SetClockRequest, ShutdownRequest, ShutdownStep,
+    AdmitHostReply, AdmitHostRequest, BootRequest, BootStep, HealthReply, HealthRequest, HelloReply,
+    HelloRequest, PortsAnswer, PortsRequest, SetClockReply, SetClockRequest, ShutdownRequest, ShutdownStep,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::guest::Guest;
-use crate::{clock, console, facts, history, shutdown};
+use crate::{admit, clock, console, facts, history, shutdown};
 
 /// What this agent can do beyond the protocol's first version.
 const CAPABILITIES: [&str; 3] = ["docker", "shutdown", "ports"];
@@ -70,6 +70,17 @@ impl Agent for Rpc {
         let steps = shutdown::begin(&self.0, limit);
         Ok(Response::new(history::follow(steps, |step| step.name == shutdown::LAST)))
     }
+
+    async fn admit_host(&self, _: Request<AdmitHostRequest>) -> Result<Response<AdmitHostReply>, Status> {
+        let reaper = self.0.reaper.clone();
+        let admitted = tokio::task::spawn_blocking(move || admit::host(&reaper)).await;
+        match admitted {
+            Ok(Ok(())) => Ok(Response::new(AdmitHostReply {})),
+            Ok(Err(error)) => Err(Status::internal(error.to_string())),
+            Err(error) => Err(Status::internal(error.to_string())),
+        }
+    }
+
     async fn ports(
         &self,
         answers: Request<Streaming<PortsAnswer>>,
