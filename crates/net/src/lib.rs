@@ -5,6 +5,10 @@
 #![forbid(unsafe_code)]
 
 pub mod dns;
+mod error;
 pub mod gateway;
 mod packet;
 pub mod policy;
+pub mod publish;
+
+pub use error::{Error, Result};
