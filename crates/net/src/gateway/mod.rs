@@ -1,11 +1,219 @@
-//! Ethernet frames at one end, the host's sockets at the other: one thread for each machine.
+//! Ethernet frames at one end, the host's sockets at the other: one thread for each machine, and on it one task for each
+//! connection, so that nothing inside takes a lock.
+//!
+//! ```text
+//!  hypervisor ◄── Unix stream ──► link ──► station ──┬─► ARP, neighbour discovery, DHCP   answered at once
+//!                                  ▲                 ├─► fragments                        made whole
+//!                                  │                 ├─► tcp ──► a flow's stack ◄──► host socket
+//!                               outbound ◄───────────┼─► udp ──► a flow's socket
+//!                                  ▲                 └─► icmp
+//!  Handle ── messages ─────────────┴── clients of published ports, Docker's networks
+//! ```
+//!
+//! The guest is hostile: every table has a limit ([`Limits`]), every buffer is counted, and what does not fit or does not
+//! parse is dropped and counted by its reason ([`Metrics`]). A hypervisor that goes away takes its guest's connections
+//! with it; the next one that connects starts afresh.
 
+mod context;
 mod counters;
 pub(crate) mod destination;
+mod dial;
+mod handle;
+mod icmp;
 pub(crate) mod ip;
 mod limits;
+mod link;
 pub(crate) mod outbound;
+mod station;
+mod tcp;
+mod udp;
 
-pub(crate) use counters::{Counters, Open};
-pub use counters::{Kind, Metrics, Reason};
-pub use limits::Limits;
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::context::Context;
+pub(crate) use self::counters::Counters;
+pub use self::counters::{Kind, Metrics, Reason};
+pub use self::handle::Handle;
+pub use self::limits::Limits;
+
+use self::handle::Command;
+use self::link::Ended;
+use self::outbound::Outbound;
+use self::station::Station;
+use crate::dns::Dns;
+use crate::policy::Egress;
+use crate::{Error, Result};
+
+/// How long a stop waits for the thread.
+const STOP: Duration = Duration::from_secs(5);
+/// How long the listener rests after it could not accept, which is for want of descriptors.
+const REST: Duration = Duration::from_millis(200);
+
+/// What a gateway is made of.
+#[derive(Debug)]
+pub struct Options {
+    /// Whether the guest may reach services on the host's loopback, under `host.docker.internal`.
+    pub host_loopback: bool,
+    /// What may leave.
+    pub policy: Arc<Egress>,
+    /// Who answers names.
+    pub dns: Arc<Dns>,
+    /// What the machine may take of the host; cut to the descriptors that the process may open.
+    pub limits: Limits,
+}
+
+/// A machine's gateway: a thread that lives until [`Gateway::stop`], or until this is dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    handle: Handle,
+    cancel: CancellationToken,
+    done: oneshot::Receiver<()>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Starts the gateway: the hypervisor connects to `listener`, and again after it was gone. One connection at a time.
+    ///
+    /// # Errors
+    /// The listener cannot be used, or the host is out of descriptors or threads.
+    pub fn start(listener: UnixListener, options: Options) -> Result<Gateway> {
+        listener.set_nonblocking(true).map_err(Error::Listener)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(Error::Runtime)?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::UnixListener::from_std(listener).map_err(Error::Listener)?
+        };
+        let limits = options.limits.within_descriptors();
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let handle = Handle {
+            commands,
+            counters: Arc::new(Counters::default()),
+            flows: Arc::new(Semaphore::new(limits.tcp)),
+        };
+        let cancel = CancellationToken::new();
+        let (finished, done) = oneshot::channel();
+        let inside =
+            Inside { listener, options: Options { limits, ..options }, inbox, cancel: cancel.clone() };
+        let (counters, flows) = (handle.counters.clone(), handle.flows.clone());
+        let thread = std::thread::Builder::new()
+            .name("dhow-gateway".to_owned())
+            .spawn(move || {
+                inside.run(&runtime, counters, flows);
+                // Sockets first, then the word that they are gone.
+                drop(runtime);
+                drop(finished);
+            })
+            .map_err(Error::Thread)?;
+        Ok(Gateway { handle, cancel, done, thread: Some(thread) })
+    }
+
+    /// How to talk to it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Ends every connection, closes every socket and waits for the thread, 5 s at most.
+    pub async fn stop(mut self) {
+        self.cancel.cancel();
+        // An error is the good case: the thread dropped its end.
+        if tokio::time::timeout(STOP, &mut self.done).await.is_err() {
+            tracing::error!("the gateway's thread did not end in {} s; it is left to itself", STOP.as_secs());
+            return;
+        }
+        // It has nothing left to do but to return.
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the gateway's thread panicked");
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// What moves to the gateway's thread.
+struct Inside {
+    listener: tokio::net::UnixListener,
+    options: Options,
+    inbox: mpsc::UnboundedReceiver<Command>,
+    cancel: CancellationToken,
+}
+
+impl Inside {
+    fn run(self, runtime: &Runtime, counters: Arc<Counters>, flows: Arc<Semaphore>) {
+        // Owns every task: what is left of them ends with it.
+        let tasks = LocalSet::new();
+        tasks.block_on(runtime, async {
+            let Inside { listener, options, inbox, cancel } = self;
+            let context = Rc::new(Context {
+                outbound: Outbound::new(counters.clone()),
+                counters,
+                policy: options.policy,
+                dns: options.dns,
+                host_loopback: options.host_loopback,
+                limits: options.limits,
+                guest_networks: std::cell::RefCell::default(),
+            });
+            let station = Station::new(context, flows);
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = links(listener, &station) => {}
+                () = commands(inbox, &station) => {}
+            }
+        });
+    }
+}
+
+/// One hypervisor after the other, for ever.
+async fn links(listener: tokio::net::UnixListener, station: &Rc<Station>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accepting the hypervisor's network connection");
+                tokio::time::sleep(REST).await;
+                continue;
+            }
+        };
+        station.context.counters.link();
+        tracing::debug!("the hypervisor's network is connected");
+        let ended = link::run(stream, station).await;
+        if let Ended::Framing(length) = ended {
+            station.context.counters.count(Reason::BadFraming);
+            tracing::error!(length, "the hypervisor's network connection lost its framing and was closed");
+        } else {
+            tracing::debug!(?ended, "the hypervisor's network connection ended");
+        }
+        station.end_all();
+    }
+}
+
+/// Does what handles ask for, until the gateway is dropped with every handle.
+async fn commands(mut inbox: mpsc::UnboundedReceiver<Command>, station: &Rc<Station>) {
+    while let Some(command) = inbox.recv().await {
+        match command {
+            Command::Tcp { client, from, target, permit } => {
+                match client.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(client)) {
+                    Ok(client) => station.tcp.connect(client, from, target, permit),
+                    Err(error) => tracing::warn!(%error, "taking over a client of a published port"),
+                }
+            }
+            Command::GuestNetworks(networks) => *station.context.guest_networks.borrow_mut() = networks,
+        }
+    }
+}

@@ -71,16 +71,22 @@ impl Outbound {
     /// Queues an IP packet of `length` bytes, 20 to the MTU, that `write` fills in whole; the family is read from its first
     /// nibble. False: there was no room or no link, which is counted as a drop, and `write` was not called.
     pub(crate) fn packet(&self, length: usize, write: impl FnOnce(&mut [u8])) -> bool {
+        self.try_packet(length, write).is_ok()
+    }
+
+    /// Like [`Self::packet`], with what `write` answers, or `write` itself where that says false.
+    pub(crate) fn try_packet<R, F: FnOnce(&mut [u8]) -> R>(&self, length: usize, write: F) -> Result<R, F> {
         if !(20..=MTU).contains(&length) {
             self.0.counters.count(Reason::TooBig);
-            return false;
+            return Err(write);
         }
-        self.push(ETHERNET + length, |frame| {
+        self.push(ETHERNET + length, write, |frame, write| {
             let (header, packet) = frame.split_at_mut(ETHERNET);
-            write(packet);
+            let result = write(packet);
             header[..6].copy_from_slice(&network::GUEST_MAC);
             header[6..12].copy_from_slice(&network::GATEWAY_MAC);
             header[12..].copy_from_slice(if packet[0] >> 4 == 6 { &IPV6 } else { &IPV4 });
+            result
         })
     }
 
@@ -90,7 +96,7 @@ impl Outbound {
             self.0.counters.count(Reason::TooBig);
             return false;
         }
-        self.push(frame.len(), |room| room.copy_from_slice(frame))
+        self.push(frame.len(), (), |room, ()| room.copy_from_slice(frame)).is_ok()
     }
 
     /// Whether a flow may queue one more packet of full size. Datagrams need not ask.
@@ -111,29 +117,30 @@ impl Outbound {
         }
     }
 
-    fn push(&self, length: usize, write: impl FnOnce(&mut [u8])) -> bool {
+    /// Makes room for a frame and fills it with `write(room, with)`; `with` comes back where there is no room.
+    fn push<R, W>(&self, length: usize, with: W, write: impl FnOnce(&mut [u8], W) -> R) -> Result<R, W> {
         if !self.0.linked.get() {
             self.0.counters.count(Reason::NoLink);
-            return false;
+            return Err(with);
         }
         let mut filling = self.0.filling.borrow_mut();
         let start = filling.length;
         let end = start + PREFIX + length;
         if end > filling.bytes.len() {
             self.0.counters.count(Reason::QueueFull);
-            return false;
+            return Err(with);
         }
         let room = &mut filling.bytes[start..end];
         // A frame is shorter than 2^32 bytes: both callers checked.
         room[..PREFIX].copy_from_slice(&(length as u32).to_be_bytes());
-        write(&mut room[PREFIX..]);
+        let result = write(&mut room[PREFIX..], with);
         filling.length = end;
         drop(filling);
         self.0.counters.send(length);
         if start == 0 {
             self.0.filled.notify_one();
         }
-        true
+        Ok(result)
     }
 
     /// The writer's side: waits until something is queued and exchanges it for the emptied `buffer`.

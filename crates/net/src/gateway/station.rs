@@ -1,0 +1,105 @@
+//! The gateway as a station on the guest's link: looks at each frame once and gives it to the protocol that it belongs to.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use dhow_model::network;
+use tokio::sync::Semaphore;
+
+use super::context::Context;
+use super::counters::Reason;
+use super::ip::{IpPacket, protocol};
+use super::outbound::Outbound;
+use super::tcp::Tcp;
+use crate::packet::ethernet::{Frame, Kind};
+use crate::packet::fragments::Fragments;
+use crate::packet::{arp, ndp};
+
+pub(super) struct Station {
+    pub(super) context: Rc<Context>,
+    pub(super) tcp: Rc<Tcp>,
+    fragments: RefCell<Fragments>,
+}
+
+impl Station {
+    pub(super) fn new(context: Rc<Context>, flows: Arc<Semaphore>) -> Rc<Station> {
+        Rc::new(Station {
+            tcp: Tcp::new(context.clone(), flows),
+            fragments: RefCell::new(Fragments::new(context.counters.clone())),
+            context,
+        })
+    }
+
+    pub(super) fn outbound(&self) -> &Outbound {
+        &self.context.outbound
+    }
+
+    /// The hypervisor is gone: so is everything that the guest had open.
+    pub(super) fn end_all(&self) {
+        self.tcp.end_all();
+    }
+
+    /// Takes one Ethernet frame from the guest.
+    pub(super) fn frame(&self, bytes: &[u8]) {
+        let counters = &self.context.counters;
+        counters.receive(bytes.len());
+        let Some(frame) = Frame::parse(bytes) else { return counters.count(Reason::Malformed) };
+        let group = frame.destination[0] & 1 == 1;
+        if frame.destination != network::GATEWAY_MAC && !group {
+            return counters.count(Reason::NotForUs);
+        }
+        match frame.kind {
+            Kind::Arp => {
+                if let Some(answer) = arp::answer(bytes) {
+                    self.outbound().frame(&answer);
+                }
+            }
+            Kind::Ipv4 | Kind::Ipv6 => match IpPacket::parse(frame.payload) {
+                Ok(packet) => self.packet(&packet),
+                Err(reason) => counters.count(reason),
+            },
+            Kind::Other(_) => counters.count(Reason::NotForUs),
+        }
+    }
+
+    fn packet(&self, packet: &IpPacket<'_>) {
+        if !packet.fragment {
+            return self.whole(packet);
+        }
+        let whole = self.fragments.borrow_mut().add(packet, Instant::now());
+        if let Some(whole) = whole {
+            match IpPacket::parse(&whole) {
+                // One that is still a fragment would come here for ever.
+                Ok(packet) if !packet.fragment => self.whole(&packet),
+                Ok(_) => self.context.counters.count(Reason::Malformed),
+                Err(reason) => self.context.counters.count(reason),
+            }
+        }
+    }
+
+    fn whole(&self, packet: &IpPacket<'_>) {
+        match packet.protocol {
+            protocol::TCP => self.tcp.packet(packet),
+            protocol::ICMP6 if packet.destination.is_ipv6() && self.neighbours(packet) => {}
+            _ => self.context.counters.count(Reason::Unsupported),
+        }
+    }
+
+    /// Whether a packet was a question of neighbour discovery, which is answered.
+    fn neighbours(&self, packet: &IpPacket<'_>) -> bool {
+        let Some(answer) = ndp::answer(packet.bytes) else { return false };
+        self.outbound().packet(answer.len(), |room| room.copy_from_slice(&answer));
+        true
+    }
+}
+
+/// The gateway's address in the family of `address`.
+pub(super) fn gateway_for(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => network::GATEWAY.into(),
+        IpAddr::V6(_) => network::GATEWAY6.into(),
+    }
+}
