@@ -164,3 +164,7 @@ async fn bind(port: u16) -> Result<(UdpSocket, TcpListener), Error> {
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(fail("UDP"))?;
     Ok((udp, tcp))
 }
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;

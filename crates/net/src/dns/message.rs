@@ -31,6 +31,7 @@ pub(crate) struct Question {
     pub(crate) key: String,
     /// What is asked for.
     pub(crate) kind: RecordType,
+    class: DNSClass,
     /// Flags of the header that lead to other answers.
     pub(crate) flags: Flags,
     /// What the asker says in its OPT record.
@@ -122,11 +123,11 @@ fn understand(mut message: Message, over: Over) -> Parsed {
     let edns = message.edns.as_ref();
     let version = edns.map_or(0, Edns::version);
     let client = edns.map(|e| Client { size: e.max_payload(), dnssec: e.flags().dnssec_ok });
-    let class = query.query_class();
     let question = Question {
         id: metadata.id,
         key: key(query.name()),
         kind: query.query_type(),
+        class: query.query_class(),
         flags: Flags {
             recursion: metadata.recursion_desired,
             checking_disabled: metadata.checking_disabled,
@@ -143,7 +144,7 @@ fn understand(mut message: Message, over: Over) -> Parsed {
     }
     let kind = u16::from(question.kind);
     match question.kind {
-        _ if class != DNSClass::IN => Parsed::Refuse(question.fail(ResponseCode::Refused, None)),
+        _ if question.class != DNSClass::IN => Parsed::Refuse(question.fail(ResponseCode::Refused, None)),
         // Whole zones and transactions are not for us (RFC 5936, 8945).
         RecordType::AXFR | RecordType::IXFR => Parsed::Refuse(question.fail(ResponseCode::Refused, None)),
         RecordType::OPT | RecordType::ZERO => Parsed::Refuse(question.fail(ResponseCode::FormErr, None)),
@@ -247,7 +248,9 @@ impl Question {
         message.metadata.recursion_available = true;
         message.metadata.checking_disabled = self.flags.checking_disabled;
         message.metadata.response_code = code;
-        message.add_query(Query::query(self.name.clone(), self.kind));
+        let mut query = Query::query(self.name.clone(), self.kind);
+        query.set_query_class(self.class);
+        message.add_query(query);
         message.edns = self.opt(why);
         message
     }
@@ -274,3 +277,7 @@ fn absolute(name: &str) -> Option<Name> {
 fn encode(message: &Message) -> Vec<u8> {
     message.to_vec().unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

@@ -24,6 +24,8 @@ mod resolv;
 mod server;
 mod stream;
 mod table;
+#[cfg(test)]
+mod testing;
 mod upstreams;
 
 pub use gate::{Gate, Open};

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The most name servers that are asked; the C library knows three.
 const SERVERS: usize = 6;
 /// Where name servers listen.
-const PORT: u16 = 53;
+pub(crate) const PORT: u16 = 53;
 
 /// Who is asked, and how patiently.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,6 +26,7 @@ const PENALTY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Upstreams {
     file: Option<PathBuf>,
+    port: u16,
     state: Mutex<State>,
 }
 
@@ -69,12 +70,13 @@ impl Upstreams {
     fn of(file: Option<PathBuf>, settings: Settings) -> Self {
         let current = Current { settings: Arc::new(settings), generation: 0 };
         let state = State { current, content: None, read: None, avoid: Vec::new(), silent: HashMap::new() };
-        Self { file, state: Mutex::new(state) }
+        Self { file, port: resolv::PORT, state: Mutex::new(state) }
     }
 
+    /// With resolvers of its own making, on another port where a file names them.
     #[cfg(test)]
-    pub(crate) fn with(settings: Settings) -> Self {
-        Self::of(None, settings)
+    pub(crate) fn with(file: Option<PathBuf>, port: u16, settings: Settings) -> Self {
+        Self { port, ..Self::of(file, settings) }
     }
 
     /// Never asks there: it is ourselves.
@@ -92,7 +94,7 @@ impl Upstreams {
         let stale = state.read.is_none_or(|read| now.saturating_duration_since(read) >= fresh);
         if let Some(file) = self.file.as_deref().filter(|_| stale) {
             state.read = Some(now);
-            state.take(read(file));
+            state.take(read(file), self.port);
         }
         state.current.clone()
     }
@@ -122,11 +124,12 @@ impl Upstreams {
 }
 
 impl State {
-    fn take(&mut self, content: Option<String>) {
+    fn take(&mut self, content: Option<String>, port: u16) {
         if self.content == content && content.is_some() {
             return;
         }
         let mut settings = content.as_deref().map(|text| resolv::parse(text, scope)).unwrap_or_default();
+        settings.servers.iter_mut().for_each(|server| server.set_port(port));
         settings.servers.retain(|server| !self.avoid.iter().any(|ours| same(*ours, *server)));
         self.content = content;
         if *self.current.settings != settings {
