@@ -1,0 +1,136 @@
+//! A guest's flow to the outside: a host socket, and the task that carries back what arrives on it until it has been silent for
+//! too long.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use dhow_model::network::{GATEWAY, GATEWAY6, HOST, HOST6};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Udp;
+use super::life::Life;
+use super::route::Way;
+use super::socket::HostSocket;
+use crate::gateway::Reason;
+use crate::gateway::counters::Open;
+use crate::gateway::destination::{Destination, destination};
+use crate::packet::udp;
+
+/// Datagrams that one flow carries before others have their turn.
+const AT_ONCE: usize = 64;
+
+/// Who asked, and in which way.
+pub(super) type Key = (SocketAddr, Way);
+
+/// A flow.
+pub(super) struct Flow {
+    pub(super) key: Key,
+    pub(super) socket: HostSocket,
+    pub(super) life: RefCell<Life>,
+    /// Cancelled when the flow has been given up for another.
+    pub(super) given_up: CancellationToken,
+    pub(super) _open: Open,
+}
+
+impl Flow {
+    /// A peer as the guest knows it; `None`: the guest has no name for it, and could not have asked it in this way.
+    fn seen(&self, peer: SocketAddr) -> Option<SocketAddr> {
+        let six = peer.is_ipv6();
+        let alias: IpAddr = match self.key.1 {
+            Way::Outside => match destination(peer.ip()) {
+                Destination::Outside(address) => address,
+                _ => return None,
+            },
+            _ if !peer.ip().is_loopback() => return None,
+            Way::Loopback if six => HOST6.into(),
+            Way::Loopback => HOST.into(),
+            Way::Gateway if six => GATEWAY6.into(),
+            Way::Gateway => GATEWAY.into(),
+        };
+        Some(SocketAddr::new(alias, peer.port()))
+    }
+}
+
+impl Udp {
+    /// Carries a flow's answers to the guest until the flow ends.
+    pub(super) async fn run(self, flow: Rc<Flow>) {
+        loop {
+            let end = flow.life.borrow().end();
+            if Instant::now() >= end {
+                break;
+            }
+            tokio::select! {
+                biased;
+                () = flow.given_up.cancelled() => break,
+                ready = self.ready(&flow) => {
+                    if let Err(error) = ready {
+                        tracing::debug!(%error, "waiting for a udp socket");
+                        break;
+                    }
+                    self.drain(&flow);
+                    tokio::task::yield_now().await;
+                }
+                () = tokio::time::sleep_until(end) => {}
+            }
+        }
+        self.forget(&flow);
+    }
+
+    /// Waits for a datagram or an error on a flow's socket, and for room to carry it.
+    async fn ready(&self, flow: &Flow) -> io::Result<()> {
+        self.room().await;
+        flow.socket.ready().await
+    }
+
+    /// Waits for room in the queue to the guest.
+    pub(super) async fn room(&self) {
+        let outbound = &self.0.context.outbound;
+        while !outbound.has_room() {
+            outbound.room().await;
+            outbound.pass_on();
+        }
+    }
+
+    fn drain(&self, flow: &Flow) {
+        let mut scratch = self.0.scratch.borrow_mut();
+        for _ in 0..AT_ONCE {
+            // What is left is still there when this flow has its turn again.
+            if !self.0.context.outbound.has_room() {
+                break;
+            }
+            match flow.socket.inner.try_recv_from(&mut scratch[udp::HEADER..]) {
+                Ok((length, peer)) => {
+                    let message = &mut scratch[..udp::HEADER + length];
+                    self.answer(flow, peer, message);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // The error of a datagram that was sent; the queue below has the rest of it.
+                Err(_) => {}
+            }
+        }
+        drop(scratch);
+        for trouble in flow.socket.troubles() {
+            if let Some(to) = flow.seen(trouble.to) {
+                let sent = (flow.key.0, to);
+                self.0.reports.udp(sent, &trouble.begin, trouble.problem, trouble.offender);
+            }
+        }
+    }
+
+    /// Carries one datagram to the guest; its payload stands behind the room for the header.
+    fn answer(&self, flow: &Flow, peer: SocketAddr, message: &mut [u8]) {
+        let Some(from) = flow.seen(peer) else {
+            self.0.context.counters.count(Reason::Martian);
+            return;
+        };
+        if !self.permits(from) {
+            self.0.context.counters.count(Reason::Denied);
+            return;
+        }
+        flow.life.borrow_mut().received(Instant::now());
+        self.deliver(from, flow.key.0, message);
+    }
+}
