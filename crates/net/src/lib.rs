@@ -10,5 +10,6 @@ pub mod gateway;
 mod packet;
 pub mod policy;
 pub mod publish;
+pub mod route;
 
 pub use error::{Error, Result};
