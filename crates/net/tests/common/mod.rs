@@ -11,6 +11,7 @@
 //! It needs root and /dev/net/tun. Without them [`run`] says so and does nothing, unless DHOW_TEST_REQUIRE=1.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod stream;
 pub mod tap;
 
 use std::fs::File;
@@ -80,11 +81,8 @@ pub fn run(setup: Setup, test: impl AsyncFnOnce(&mut Net) + Send) {
         let thread = scope.spawn(move || {
             let (host, guest) = (Namespace::new("h"), Namespace::new("g"));
             host.enter();
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(1)
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             runtime.block_on(async {
                 let mut net = Net::new(setup, host, guest);
                 test(&mut net).await;

@@ -104,7 +104,9 @@ fn to_device(mut stream: UnixStream, mut device: File) -> io::Result<()> {
         }
         let mut rest = &buffer[..filled];
         while let Some((prefix, after)) = rest.split_first_chunk::<4>() {
-            let Some((frame, after)) = after.split_at_checked(u32::from_be_bytes(*prefix) as usize) else { break };
+            let Some((frame, after)) = after.split_at_checked(u32::from_be_bytes(*prefix) as usize) else {
+                break;
+            };
             // An interface that is down, or full, loses frames.
             device.write(frame).ok();
             rest = after;

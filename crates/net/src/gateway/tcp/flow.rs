@@ -12,7 +12,7 @@ use super::pump::{Next, Pump, Wait, established};
 use crate::gateway::outbound::Outbound;
 
 /// How long the guest may take to complete a handshake.
-const HANDSHAKE: Duration = Duration::from_secs(20);
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// When nothing else is due: a look at the clock that costs nothing.
 const IDLE: Duration = Duration::from_secs(3600);
 

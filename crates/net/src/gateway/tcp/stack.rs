@@ -93,7 +93,7 @@ impl Stack {
         socket.abort();
         // Time stamps let the guest's kernel tell a new connection from an old one of the same ports that it still
         // remembers (RFC 6191).
-        socket.set_tsval_generator(Some(milliseconds));
+        socket.set_tsval_generator(Some(tick));
         socket.connect(self.interface.context(), IpEndpoint::from(remote), IpEndpoint::from(local)).is_ok()
     }
 
@@ -136,11 +136,11 @@ impl Stack {
     }
 }
 
-/// TCP time stamps: milliseconds since the process began to use them.
-fn milliseconds() -> u32 {
+/// TCP time stamps: tenths of a millisecond since the process began to use them. They wrap, as RFC 7323 has it, after more
+/// time than passes between two keep-alives; a whole millisecond would be too coarse to tell two short connections apart.
+fn tick() -> u32 {
     static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
-    // They wrap, as RFC 7323 has it. Zero is avoided, since some take it for "none".
-    (START.elapsed().as_millis() as u32).wrapping_add(1)
+    (START.elapsed().as_micros() / 100) as u32
 }
 
 /// The stack's view of the link for one call.
