@@ -1,9 +1,10 @@
 //! How the rest of the process talks to a gateway: messages to its thread.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::counters::{Counters, Metrics};
 
@@ -11,6 +12,8 @@ use super::counters::{Counters, Metrics};
 #[derive(Debug)]
 pub(super) enum Command {
     Tcp { client: TcpStream, from: SocketAddr, target: SocketAddr, permit: OwnedSemaphorePermit },
+    /// `closed` is dropped once the socket is closed.
+    Udp { socket: UdpSocket, target: SocketAddr, end: CancellationToken, closed: oneshot::Sender<()> },
     GuestNetworks(Vec<(IpAddr, u8)>),
 }
 
@@ -37,6 +40,16 @@ impl Handle {
         self.send(Command::Tcp { client, from, target, permit });
     }
 
+    /// Carries the datagrams of a bound socket to a service in the guest, each client's under its own address where that is
+    /// possible (4.5), and the answers back. Ends, and closes the socket, when the answer is dropped.
+    #[must_use]
+    pub fn udp(&self, socket: UdpSocket, target: SocketAddr) -> UdpForward {
+        let end = CancellationToken::new();
+        let (closed, closing) = oneshot::channel();
+        self.send(Command::Udp { socket, target, end: end.clone(), closed });
+        UdpForward { end: end.drop_guard(), closing }
+    }
+
     /// Says which networks Docker has in the guest now, each by its address and the length of its prefix. A client whose
     /// address lies in one of them is not shown to a container under that address, since the answer would not come back.
     pub fn guest_networks(&self, networks: Vec<(IpAddr, u8)>) {
@@ -47,6 +60,24 @@ impl Handle {
         // After a stop nobody listens, and what the message owns is closed with it.
         if self.commands.send(command).is_err() {
             tracing::debug!("a message to a gateway that was stopped");
+        }
+    }
+}
+
+/// A published UDP port while it is carried. Dropped, it ends.
+#[derive(Debug)]
+pub struct UdpForward {
+    end: DropGuard,
+    closing: oneshot::Receiver<()>,
+}
+
+impl UdpForward {
+    /// Ends it; the host's socket is closed when this is done, so that another can bind its address.
+    pub async fn close(self) {
+        drop(self.end);
+        // An error is the good case: the other end was dropped.
+        if self.closing.await.is_ok() {
+            tracing::debug!("nothing is ever sent here");
         }
     }
 }

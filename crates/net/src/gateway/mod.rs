@@ -35,13 +35,13 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_local};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::context::Context;
 pub(crate) use self::counters::Counters;
 pub use self::counters::{Kind, Metrics, Reason};
-pub use self::handle::Handle;
+pub use self::handle::{Handle, UdpForward};
 pub use self::limits::Limits;
 
 use self::handle::Command;
@@ -212,6 +212,20 @@ async fn commands(mut inbox: mpsc::UnboundedReceiver<Command>, station: &Rc<Stat
                     Ok(client) => station.tcp.connect(client, from, target, permit),
                     Err(error) => tracing::warn!(%error, "taking over a client of a published port"),
                 }
+            }
+            Command::Udp { socket, target, end, closed } => {
+                let udp = station.udp.clone();
+                spawn_local(async move {
+                    tokio::select! {
+                        () = end.cancelled() => {}
+                        ended = udp.publish(socket, target) => {
+                            if let Err(error) = ended {
+                                tracing::warn!(%error, %target, "a published UDP port has ended");
+                            }
+                        }
+                    }
+                    drop(closed);
+                });
             }
             Command::GuestNetworks(networks) => *station.context.guest_networks.borrow_mut() = networks,
         }

@@ -11,9 +11,11 @@ use tokio::sync::Semaphore;
 
 use super::context::Context;
 use super::counters::Reason;
+use super::icmp::{Icmp, Reports};
 use super::ip::{IpPacket, protocol};
 use super::outbound::Outbound;
 use super::tcp::Tcp;
+use super::udp::Udp;
 use crate::packet::ethernet::{Frame, Kind};
 use crate::packet::fragments::Fragments;
 use crate::packet::{arp, ndp};
@@ -21,12 +23,18 @@ use crate::packet::{arp, ndp};
 pub(super) struct Station {
     pub(super) context: Rc<Context>,
     pub(super) tcp: Rc<Tcp>,
+    pub(super) udp: Udp,
+    icmp: Icmp,
     fragments: RefCell<Fragments>,
 }
 
 impl Station {
     pub(super) fn new(context: Rc<Context>, flows: Arc<Semaphore>) -> Rc<Station> {
+        let reports = Reports::new(context.outbound.clone(), context.counters.clone());
+        let udp = Udp::new(context.clone(), reports.clone());
         Rc::new(Station {
+            icmp: Icmp::new(context.clone(), reports, udp.clone()),
+            udp,
             tcp: Tcp::new(context.clone(), flows),
             fragments: RefCell::new(Fragments::new(context.counters.clone())),
             context,
@@ -40,6 +48,8 @@ impl Station {
     /// The hypervisor is gone: so is everything that the guest had open.
     pub(super) fn end_all(&self) {
         self.tcp.end_all();
+        self.udp.end_all();
+        self.icmp.end_all();
     }
 
     /// Takes one Ethernet frame from the guest.
@@ -83,7 +93,13 @@ impl Station {
     fn whole(&self, packet: &IpPacket<'_>) {
         match packet.protocol {
             protocol::TCP => self.tcp.packet(packet),
-            protocol::ICMP6 if packet.destination.is_ipv6() && self.neighbours(packet) => {}
+            protocol::UDP => self.udp.packet(packet),
+            protocol::ICMP if packet.destination.is_ipv4() => self.icmp.packet(packet),
+            protocol::ICMP6 if packet.destination.is_ipv6() => {
+                if !self.neighbours(packet) {
+                    self.icmp.packet(packet);
+                }
+            }
             _ => self.context.counters.count(Reason::Unsupported),
         }
     }
