@@ -7,12 +7,14 @@ use dhow_channel::Dialer;
 use dhow_model::Port;
 use dhow_proto::agent::agent_client::AgentClient;
 use dhow_proto::agent::{
-    BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest, SetClockRequest,
-    ShutdownRequest, ShutdownStep,
+    BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest, PortsAnswer, PortsRequest,
+    SetClockRequest, ShutdownRequest, ShutdownStep,
 };
 use dhow_proto::{AGENT_PROTOCOL, MESSAGE_LIMIT};
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 /// For one question to the agent. Under software emulation a busy guest answers late and is well.
@@ -105,6 +107,18 @@ impl Agent {
             done.push(step);
         }
         Ok(done)
+    }
+
+    /// Lets the agent ask for ports: its requests, to which `answers` are given.
+    ///
+    /// # Errors
+    /// When the agent is not there.
+    pub async fn ports(
+        &mut self,
+        answers: impl Stream<Item = PortsAnswer> + Send + 'static,
+    ) -> Result<Streaming<PortsRequest>, String> {
+        let question = tokio::time::timeout(QUESTION, self.client.ports(answers));
+        Ok(question.await.map_err(|_| late("ports"))?.map_err(|s| words(&s))?.into_inner())
     }
 
     async fn hello(&mut self) -> Result<HelloReply, String> {

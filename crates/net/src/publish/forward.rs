@@ -4,6 +4,8 @@ use std::future::Future;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::pin::Pin;
 
+use crate::gateway::Handle;
+
 /// Something that is under way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -21,4 +23,23 @@ pub trait Forward: Send + Sync + 'static {
 pub trait Datagrams: Send + Sync {
     /// Closes it; it is closed when this is done, so that the next one can bind its address.
     fn close(self: Box<Self>) -> Pending<'static, ()>;
+}
+
+impl Forward for Handle {
+    fn tcp(&self, client: TcpStream, from: SocketAddr, target: SocketAddr) -> Pending<'_, ()> {
+        Box::pin(Handle::tcp(self, client, from, target))
+    }
+
+    fn udp(&self, socket: UdpSocket, _target: SocketAddr) -> Box<dyn Datagrams> {
+        Box::new(Unserved(socket))
+    }
+}
+
+struct Unserved(UdpSocket);
+
+impl Datagrams for Unserved {
+    fn close(self: Box<Self>) -> Pending<'static, ()> {
+        drop(self.0);
+        Box::pin(async {})
+    }
 }
