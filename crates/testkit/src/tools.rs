@@ -53,7 +53,11 @@ fn wrapped(tree: &Path, dir: &Path) -> Result<(PathBuf, PathBuf)> {
     Ok((docker, plugins))
 }
 
-fn wrap(tree: &Path, program: &str, script: &Path) -> Result<()> {
+/// Writes a script that starts a program of a tree with the tree's own C library.
+///
+/// # Errors
+/// When the tree has no loader, or the script cannot be written.
+pub fn wrap(tree: &Path, program: &str, script: &Path) -> Result<()> {
     let loader = ["lib64/ld-linux-x86-64.so.2", "usr/lib/ld-linux-aarch64.so.1"]
         .iter()
         .map(|name| tree.join(name))

@@ -3,6 +3,7 @@
 
 mod boot;
 mod idle;
+mod net;
 mod run;
 mod spread;
 
@@ -23,16 +24,19 @@ pub enum Bench {
     Run,
     /// Memory and processor time of an idle engine, by process
     Idle,
+    /// The gateway, against QEMU's user network, passt and `ssh -L`
+    Net,
 }
 
 /// Measures what was asked for, or everything.
 pub fn bench(which: &[Bench]) -> Result<()> {
-    let all = [Bench::Boot, Bench::Run, Bench::Idle];
+    let all = [Bench::Boot, Bench::Run, Bench::Idle, Bench::Net];
     for bench in if which.is_empty() { &all } else { which } {
         match bench {
             Bench::Boot => boot::measure()?,
             Bench::Run => run::measure()?,
             Bench::Idle => idle::measure()?,
+            Bench::Net => net::measure()?,
         }
         println!();
     }
