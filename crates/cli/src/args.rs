@@ -146,6 +146,38 @@ Examples:
         #[command(subcommand)]
         verb: AssetsVerb,
     },
+    /// Find containers by name from this host: NAME.dhow.internal
+    #[command(after_long_help = "\
+Containers find each other, and this host as host.docker.internal, without it. With it, one file of the host's resolver sends
+names under dhow.internal to Dhow. Installing needs root, by a line to type; a file that dhow did not write is never touched.
+
+Exit status of status: 0 when names are found from this host, 1 when they are not.
+
+Examples:
+  dhow dns status
+  dhow dns install --dry-run             what would be written, and where
+  curl http://web.shop.dhow.internal     then, the service web of the Compose project shop")]
+    Dns {
+        /// What to do; `status` if left out
+        #[command(subcommand)]
+        verb: Option<DnsVerb>,
+    },
+    /// Reach containers' own addresses from this host (Linux)
+    #[command(after_long_help = "\
+Without it, containers are reached by their published ports. With it, a small program that may
+change the host's network (CAP_NET_ADMIN) makes a device with routes to Docker's networks for as
+long as the machine runs. Installing takes root once, by a line that you type; uninstalling leaves
+no trace.
+
+Examples:
+  dhow route status
+  dhow route install --dry-run
+  curl http://172.17.0.2                 then, to a container that publishes nothing")]
+    Route {
+        /// What to do; `status` if left out
+        #[command(subcommand)]
+        verb: Option<RouteVerb>,
+    },
     /// Show the version of this command and of the daemon that runs
     #[command(after_long_help = "Example:\n  dhow version --json")]
     Version,
@@ -221,6 +253,69 @@ pub enum ContextVerb {
     Restore,
     /// Restore the previous context and remove this engine's
     Remove,
+}
+
+/// A command about containers' names on the host.
+#[derive(Debug, Subcommand)]
+pub enum DnsVerb {
+    /// Show whether the resolver's file, our port and this host's resolver work
+    Status {
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Send names under dhow.internal to Dhow
+    Install {
+        #[command(flatten)]
+        place: Where,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove what was installed, and nothing else
+    Uninstall {
+        #[command(flatten)]
+        place: Where,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// A command about the route to containers' own addresses.
+#[derive(Debug, Subcommand)]
+pub enum RouteVerb {
+    /// Show whether the program is installed, and which devices and routes are up
+    Status {
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Install the program that lies beside dhow, as root
+    Install {
+        /// The group that may run it, by number [default: the caller's]
+        #[arg(long, value_name = "GID")]
+        group: Option<u32>,
+        #[command(flatten)]
+        place: Where,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove the program and every trace of it, as root
+    Uninstall {
+        #[command(flatten)]
+        place: Where,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Where the program is installed.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Where {
+    /// Work below this directory, for packages [default: /]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub root: Option<PathBuf>,
 }
 
 /// A command about boot assets.

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use dhow_home::Home;
 use dhow_model::{Arch, Failure, MachineName};
 
-use crate::args::{AssetsVerb, ConfigVerb, ContextVerb, Everywhere, ForArch, Typed, Verb};
+use crate::args::{AssetsVerb, ConfigVerb, ContextVerb, DnsVerb, Everywhere, ForArch, RouteVerb, Typed, Verb, Where};
 use crate::error::{Error, Result};
 use crate::house::AssetsCommand;
 use crate::logs;
@@ -60,6 +60,10 @@ pub enum Command {
     Context(ContextVerb),
     /// Work on boot assets.
     Assets(AssetsCommand),
+    /// Show, install or remove containers' names on the host.
+    Dns(DnsVerb),
+    /// Show, install or remove the route to containers' own addresses.
+    Route(RouteVerb),
     /// Show versions.
     Version,
     /// Be its daemon.
@@ -104,6 +108,8 @@ pub fn understand(typed: Typed) -> Result<Task> {
         Verb::Config { verb } => Command::Config(verb.unwrap_or(ConfigVerb::Show)),
         Verb::Context { verb } => Command::Context(verb.unwrap_or(ContextVerb::Show)),
         Verb::Assets { verb } => Command::Assets(assets(verb)?),
+        Verb::Dns { verb } => Command::Dns(verb.unwrap_or(DnsVerb::Status { place: Where::default() })),
+        Verb::Route { verb } => Command::Route(verb.unwrap_or(RouteVerb::Status { place: Where::default() })),
         Verb::Version => Command::Version,
         Verb::Daemon { detached } => Command::Daemon { detached },
         Verb::Supervise { name } => Command::Supervise(name),

@@ -12,6 +12,7 @@ mod client;
 mod command;
 pub mod config;
 pub mod context;
+mod dns;
 mod doctor;
 mod down;
 mod error;
@@ -22,6 +23,7 @@ mod launch;
 mod logs;
 mod output;
 mod progress;
+mod route;
 mod status;
 mod text;
 mod up;
@@ -76,6 +78,8 @@ fn task_result(house: &dyn House, task: Task) -> Result<u8> {
         Command::Config(verb) => config::run(&caller, &verb),
         Command::Context(verb) => context::run(&caller, &verb),
         Command::Assets(command) => assets::assets(house, &caller, &command),
+        Command::Dns(verb) => wait(dns::run(&caller, &verb)),
+        Command::Route(verb) => route::run(&caller, &verb),
         Command::Daemon { .. } | Command::Supervise(_) => Ok(exit::OK),
     }
 }
