@@ -32,6 +32,12 @@ pub enum Error {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// The configuration's egress rules cannot be enforced.
+    #[error("the egress rules of the configuration: {0}")]
+    Egress(#[source] dhow_model::egress::EgressError),
+    /// The machine's network cannot be had.
+    #[error("the machine's network: {0}")]
+    Network(#[source] dhow_net::Error),
     /// The data image is larger than asked.
     #[error("the data disk {path} holds {found} bytes and cannot shrink to {asked}")]
     DiskWouldShrink {
@@ -140,6 +146,8 @@ impl Error {
             Self::DiskHeld(_) => {
                 ("disk-in-use", "stop the process that has the disk open, then run `dhow up`")
             }
+            Self::Egress(_) => ("egress", "mend network.egress in the configuration, then run `dhow up`"),
+            Self::Network(_) => ("network", "read `dhow logs supervisor`"),
             Self::NoCid | Self::Ending => ("host", "run `dhow doctor`"),
             Self::Hypervisor(dhow_hypervisor::Error::NotInstalled { .. }) => {
                 ("qemu-missing", "then run `dhow up` again")

@@ -8,7 +8,10 @@
 mod agent;
 mod cid;
 mod disk;
+mod docker;
 mod error;
+mod network;
+mod ports;
 mod prepare;
 mod run;
 mod serve;

@@ -1,34 +1,17 @@
 //! Everything that must stand before the hypervisor starts: the description, the data image, what the agent is told.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use dhow_channel::Token;
 use dhow_home::{Home, MachineDir, atomic};
 use dhow_hypervisor::{Access, ChannelDevice, Disk, Hardware, Network};
-use dhow_model::{BootConfig, ChannelKind, GuestCid, GuestNetwork, MachineSpec};
+use dhow_model::{BootConfig, ChannelKind, GuestCid, GuestNetwork, GuestNetwork6, MachineSpec, network};
 
 use crate::cid::{self, Lease};
 use crate::disk::DataImage;
 use crate::{Error, Result};
-
-/// Where the guest finds QEMU's user-mode network (QEMU's manual, "Network emulation").
-const USER_NETWORK: GuestNetworkParts = GuestNetworkParts {
-    address: Ipv4Addr::new(10, 0, 2, 15),
-    prefix: 24,
-    gateway: Ipv4Addr::new(10, 0, 2, 2),
-    dns: Ipv4Addr::new(10, 0, 2, 3),
-    mtu: 1500,
-};
-
-struct GuestNetworkParts {
-    address: Ipv4Addr,
-    prefix: u8,
-    gateway: Ipv4Addr,
-    dns: Ipv4Addr,
-    mtu: u32,
-}
 
 /// How the guest will be reached, with what is secret about it.
 #[derive(Debug)]
@@ -68,19 +51,24 @@ pub fn reach(home: &Home, spec: &MachineSpec, refused: &BTreeSet<GuestCid>) -> R
 ///
 /// # Errors
 /// When the agent's file cannot be written.
-pub fn hardware(dir: &MachineDir, spec: &MachineSpec, image: &DataImage, reach: &Reach) -> Result<Hardware> {
+pub fn hardware(
+    dir: &MachineDir,
+    spec: &MachineSpec,
+    publish: IpAddr,
+    image: &DataImage,
+    reach: &Reach,
+) -> Result<Hardware> {
     let token = match reach {
         Reach::Vsock(_, token) => Some(token.to_hex()),
         Reach::Serial(_) => None,
     };
-    let GuestNetworkParts { address, prefix, gateway, dns, mtu } = USER_NETWORK;
     let boot = BootConfig {
         machine: spec.name.clone(),
         hostname: format!("dhow-{}", spec.name),
         disk: image.blank,
         channel: spec.channel,
         token,
-        network: GuestNetwork { address, prefix, gateway, dns: vec![dns.into()], mtu },
+        network: guest_network(publish),
     };
     let path = dir.boot_config();
     let file = |source| Error::File { path: path.clone(), source };
@@ -105,8 +93,25 @@ pub fn hardware(dir: &MachineDir, spec: &MachineSpec, image: &DataImage, reach: 
             Reach::Serial(socket) => ChannelDevice::Serial(socket.clone()),
         },
         boot_config: path,
-        network: Network::User,
+        network: Network::Stream { socket: dir.network_socket(), mac: network::GUEST_MAC },
         qmp: dir.qmp_socket(),
         name: spec.name.clone(),
     })
+}
+
+/// What the guest is told of its network.
+fn guest_network(publish: IpAddr) -> GuestNetwork {
+    GuestNetwork {
+        address: network::GUEST,
+        prefix: network::PREFIX,
+        gateway: network::GATEWAY,
+        six: Some(GuestNetwork6 {
+            address: network::GUEST6,
+            prefix: network::PREFIX6,
+            gateway: network::GATEWAY6,
+        }),
+        dns: vec![network::GATEWAY.into()],
+        mtu: network::MTU,
+        publish,
+    }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::disk::DataImage;
+use crate::network::Network;
 use crate::prepare::{self, Reach};
 use crate::serve::{self, Stop};
 use crate::status::Status;
@@ -51,16 +52,19 @@ pub async fn run(home: &Home, name: &MachineName, config: &Config, serving: impl
         |path: std::path::PathBuf| socket::listen(&path).map_err(|source| Error::Serve { path, source });
     let api = listen(dir.supervisor_socket())?;
     let hub = listen(dir.channel_socket())?;
+    let cancel = CancellationToken::new();
+    let network = Network::start(home, &dir, &spec, config, &cancel)?;
     let mut status = Status::new(&spec);
     let (stop, mut stops) = mpsc::channel(8);
-    let cancel = CancellationToken::new();
-    let server = tokio::spawn(serve::serve(api, status.subscribe(), stop.clone(), cancel.clone()));
+    let service = serve::Service::new(status.subscribe(), network.view(), stop.clone());
+    let server = tokio::spawn(serve::serve(api, service, cancel.clone()));
     let signals =
         tokio::spawn(stop_on_signal(stop, Duration::from_secs(config.limits.stop.into()), cancel.clone()));
     serving();
 
-    let limit = Duration::from_secs(config.limits.start.into());
-    let ended = live(home, &spec, limit, hub, &mut status, &mut stops).await;
+    let ended = live(home, &spec, config, &network, hub, &mut status, &mut stops).await;
+    // Nobody is told that the machine is off before its ports are.
+    network.stop().await;
     let failure = ended.err().map(|e| e.failure());
     if let Some(failure) = &failure {
         tracing::error!(code = failure.code, "{}", failure.message);
@@ -73,7 +77,10 @@ pub async fn run(home: &Home, name: &MachineName, config: &Config, serving: impl
         None => status.phase(Phase::Stopped, ""),
     }
     // The sockets go before the lock, so that the next supervisor's are not removed by us.
-    for path in [dir.supervisor_socket(), dir.channel_socket(), dir.serial_socket(), dir.qmp_socket()] {
+    let network_socket = dir.network_socket();
+    for path in
+        [dir.supervisor_socket(), dir.channel_socket(), dir.serial_socket(), dir.qmp_socket(), network_socket]
+    {
         socket::remove(&path).map_err(|source| Error::File { path, source })?;
     }
     drop(status);
@@ -91,7 +98,8 @@ pub async fn run(home: &Home, name: &MachineName, config: &Config, serving: impl
 async fn live(
     home: &Home,
     spec: &MachineSpec,
-    limit: Duration,
+    config: &Config,
+    network: &Network,
     hub: tokio::net::UnixListener,
     status: &mut Status,
     stops: &mut mpsc::Receiver<Stop>,
@@ -99,7 +107,7 @@ async fn live(
     let cancel = CancellationToken::new();
     let _cancel_tasks = cancel.clone().drop_guard();
     let started = tokio::select! {
-        started = start(home, spec, limit, hub, status, &cancel) => started?,
+        started = start(home, spec, config, network, hub, status, &cancel) => started?,
         Some(stop) = stops.recv() => {
             tracing::info!("asked to stop before the guest ran");
             status.phase(Phase::Stopped, "");
@@ -115,7 +123,8 @@ async fn live(
 async fn start(
     home: &Home,
     spec: &MachineSpec,
-    limit: Duration,
+    config: &Config,
+    network: &Network,
     hub: tokio::net::UnixListener,
     status: &Status,
     cancel: &CancellationToken,
@@ -137,7 +146,7 @@ async fn start(
     let arch = spec.arch;
     let found = tokio::task::spawn_blocking(move || Qemu::find(arch)).await;
     let qemu = found.map_err(|_| Error::Ending)??;
-    let (running, reach) = hypervise(home, spec, &qemu, &image).await?;
+    let (running, reach) = hypervise(home, spec, config, &qemu, &image).await?;
     let cid = match &reach {
         Reach::Vsock(lease, _) => Some(lease.cid),
         Reach::Serial(_) => None,
@@ -156,7 +165,8 @@ async fn start(
             tracing::error!(%error, "the channel's hub ended");
         }
     });
-    let agent = Agent::new(dialer);
+    let agent = Agent::new(dialer.clone());
+    network.follow(dialer, agent.clone(), cancel.clone());
     let (sender, heard) = mpsc::channel(64);
     let follow = agent.clone().follow(sender);
     let cancelled = cancel.clone().cancelled_owned();
@@ -168,6 +178,7 @@ async fn start(
             () = cancelled => {}
         }
     });
+    let limit = Duration::from_secs(config.limits.start.into());
     Ok(Machine { running, mux, agent, heard, dir, limit })
 }
 
@@ -175,6 +186,7 @@ async fn start(
 async fn hypervise(
     home: &Home,
     spec: &MachineSpec,
+    config: &Config,
     qemu: &Qemu,
     image: &DataImage,
 ) -> Result<(Box<dyn Running>, Reach)> {
@@ -182,7 +194,7 @@ async fn hypervise(
     let mut refused = BTreeSet::new();
     loop {
         let reach = prepare::reach(home, spec, &refused)?;
-        let hardware = prepare::hardware(&dir, spec, image, &reach)?;
+        let hardware = prepare::hardware(&dir, spec, config.network.publish_address, image, &reach)?;
         let copy = image.lock.file().try_clone();
         let inherit =
             vec![OwnedFd::from(copy.map_err(|source| Error::File { path: dir.data_image(), source })?)];

@@ -15,6 +15,9 @@ use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::network::View;
+use crate::ports;
+
 /// For a graceful stop when the request names no limit.
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 
@@ -29,9 +32,19 @@ pub struct Stop {
     pub reply: oneshot::Sender<StopReply>,
 }
 
-struct Service {
+/// What the API is served from.
+pub struct Service {
     status: watch::Receiver<MachineStatus>,
+    network: View,
     stop: mpsc::Sender<Stop>,
+}
+
+impl Service {
+    /// The service of this machine.
+    #[must_use]
+    pub fn new(status: watch::Receiver<MachineStatus>, network: View, stop: mpsc::Sender<Stop>) -> Self {
+        Self { status, network, stop }
+    }
 }
 
 /// Serves until `cancel`; streams that are open then get the last status and end.
@@ -40,11 +53,10 @@ struct Service {
 /// When the transport fails.
 pub async fn serve(
     listener: UnixListener,
-    status: watch::Receiver<MachineStatus>,
-    stop: mpsc::Sender<Stop>,
+    service: Service,
     cancel: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let service = SupervisorServer::new(Service { status, stop })
+    let service = SupervisorServer::new(service)
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
     let mut server = tonic::transport::Server::builder();
@@ -67,7 +79,9 @@ impl Supervisor for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<MachineStatus, Status>> + Send>>;
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<MachineStatus>, Status> {
-        Ok(Response::new(self.status.borrow().clone()))
+        let mut status = self.status.borrow().clone();
+        status.network = Some(self.network.figures());
+        Ok(Response::new(status))
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
@@ -84,6 +98,7 @@ impl Supervisor for Service {
     }
 
     async fn ports(&self, _: Request<PortsRequest>) -> Result<Response<PortsReply>, Status> {
-        Err(Status::unimplemented("ports"))
+        let bound = self.network.publisher.list().await;
+        Ok(Response::new(PortsReply { ports: bound.into_iter().map(ports::told).collect() }))
     }
 }

@@ -17,7 +17,7 @@ pub enum Image {
     Debian,
 }
 
-const DEBIAN: [&str; 15] = [
+const DEBIAN: &[&str] = &[
     "base-files",
     "base-passwd",
     "bash",
@@ -33,6 +33,9 @@ const DEBIAN: [&str; 15] = [
     "redis-server",
     "redis-tools",
     "curl",
+    "iperf3",
+    "iputils-ping",
+    "socat",
 ];
 
 impl Image {
@@ -54,7 +57,7 @@ impl Image {
     pub fn archive(self) -> Result<PathBuf> {
         let tree = match self {
             Self::Busybox => debian::tree("busybox", &["busybox-static"])?,
-            Self::Debian => debian::tree("image", &DEBIAN)?,
+            Self::Debian => debian::tree("image", DEBIAN)?,
         };
         let stem = tree.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let archive = place::dev("images")?.join(format!("{stem}.tar"));
