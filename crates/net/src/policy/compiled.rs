@@ -224,7 +224,7 @@ fn is_web(target: &Target) -> bool {
 }
 
 /// Whether an address is inside: of the host, its networks, its cloud.
-fn is_inside(address: &Spelling) -> bool {
+pub(super) fn is_inside(address: &Spelling) -> bool {
     [Group::Loopback, Group::Private, Group::LinkLocal, Group::Metadata]
         .iter()
         .any(|group| address.may_be(|a| group.contains(a)))

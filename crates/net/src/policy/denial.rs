@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use dhow_model::egress::{Action, Addresses, Check, Direction, Name, Pattern, Ports, Range, Rule};
 
 use super::Protocol;
+use super::compiled::is_inside;
 use super::sniff::Unsaid;
 use super::spelling::Spelling;
 
@@ -133,6 +134,10 @@ impl Denial {
             Some(name) => {
                 rule.names = vec![Pattern::Exact(name.clone())];
                 rule.check = check;
+                // A name alone does not lead inside.
+                if is_inside(&Spelling::of(to.ip())) {
+                    rule.addresses = vec![single(to.ip())];
+                }
             }
             None => rule.addresses = vec![single(to.ip())],
         }

@@ -52,7 +52,7 @@ pub struct Egress {
     /// Nothing is ever denied: the engine machine's ordinary case, told by one look.
     open: AtomicBool,
     rules: RwLock<Arc<Compiled>>,
-    pins: Mutex<Pins>,
+    pub(super) pins: Mutex<Pins>,
     log: Mutex<Limiter<u64>>,
 }
 
@@ -184,11 +184,15 @@ impl Egress {
     }
 
     fn pins_of(&self, address: IpAddr, now: Instant) -> Vec<Name> {
+        let own = own_names(address);
+        if !own.is_empty() {
+            return own.iter().filter_map(|name| name.parse().ok()).collect();
+        }
         lock(&self.pins).names(Spelling::of(address).meant, now)
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every change under these locks is complete when it can panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -200,6 +204,17 @@ fn target(protocol: Protocol, destination: SocketAddr) -> Target {
 /// DNS of ours, and an echo to who answers it.
 fn is_resolver(protocol: Protocol, destination: SocketAddr) -> bool {
     network::is_gateway(destination.ip()) && (protocol == Protocol::Icmp || destination.port() == 53)
+}
+
+/// The names of the addresses that stand for the host; nobody asks a stranger for these.
+fn own_names(address: IpAddr) -> &'static [&'static str] {
+    if network::is_host(address) {
+        &["host.docker.internal", "host.dhow.internal"]
+    } else if network::is_gateway(address) {
+        &["gateway.docker.internal", "gateway.dhow.internal"]
+    } else {
+        &[]
+    }
 }
 
 pub(super) fn cause(by: Option<usize>) -> Cause {

@@ -29,11 +29,14 @@
 mod compiled;
 mod denial;
 mod egress;
+mod gate;
 mod inspect;
 mod limiter;
 mod pins;
 mod sniff;
 mod spelling;
+#[cfg(test)]
+mod tests;
 
 pub use compiled::WEB_PORTS;
 pub use denial::{Attempt, Cause, Denial};

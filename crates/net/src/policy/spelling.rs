@@ -30,9 +30,9 @@ impl Spelling {
     /// Whether `contains` holds for what the address stands for: what an allowing rule asks.
     pub(super) fn is(&self, contains: impl Fn(IpAddr) -> bool) -> bool {
         // The host's loopback is one place with many spellings.
-        contains(self.meant)
-            || (LOOPBACK.contains(&self.meant)
-                && (LOOPBACK.iter().any(|a| contains(*a)) || contains(self.written)))
+        let own = LOOPBACK.contains(&self.meant)
+            && (LOOPBACK.iter().any(|a| contains(*a)) || (is_host(self.written) && contains(self.written)));
+        contains(self.meant) || own
     }
 
     /// Whether `contains` holds for any way to read it: what a denying rule asks.

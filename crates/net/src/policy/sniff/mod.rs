@@ -1,5 +1,7 @@
 //! Which name a connection's first bytes say. Pure over bytes; whatever they are, there is an answer after [`LIMIT`] of them.
 
+#[cfg(test)]
+pub(crate) mod hello;
 mod http;
 #[cfg(test)]
 mod tests;
