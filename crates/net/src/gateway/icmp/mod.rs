@@ -22,6 +22,7 @@ use super::{Context, Kind, Reason};
 use crate::packet::icmp::{self, Echo, Message, Problem};
 use crate::packet::ip::Pair;
 use crate::packet::is_ours;
+use crate::packet::ndp::LINK_LOCAL;
 use crate::policy::{Protocol, Verdict};
 
 /// Echo requests in a second, and at once after a pause: what `ping -f` on a real network gets through is more, what anybody
@@ -88,6 +89,9 @@ impl Icmp {
     fn request(&self, packet: &IpPacket<'_>, pair: Pair, echo: Echo<'_>) {
         let refused = match destination(packet.destination) {
             Destination::Gateway | Destination::Host => {
+                return self.reply(packet.destination, packet.source, echo);
+            }
+            Destination::Martian if packet.destination == LINK_LOCAL => {
                 return self.reply(packet.destination, packet.source, echo);
             }
             Destination::Outside(plain) if plain == packet.destination => {
