@@ -122,6 +122,9 @@ pub enum Error {
     /// Docker's configuration or the record of the previous context is not what it should be.
     #[error(transparent)]
     Context(#[from] crate::context::Error),
+    /// The host's resolver cannot be told of containers' names.
+    #[error(transparent)]
+    Dns(#[from] crate::dns::Error),
     /// Dhow's configuration is not what it should be.
     #[error(transparent)]
     Config(#[from] crate::config::Error),
@@ -165,6 +168,7 @@ impl Error {
             Self::Read { .. } => "file-unreadable",
             Self::Write { .. } => "file-unwritable",
             Self::Context(error) => error.code(),
+            Self::Dns(error) => error.code(),
             Self::Config(error) => error.code(),
             Self::NoLog { .. } => "no-log",
             Self::Output(_) => "output",
@@ -203,6 +207,7 @@ impl Error {
             Self::Interrupted { hint, .. } => hint.clone(),
             Self::Read { .. } | Self::Write { .. } => "check the file's owner and mode, and the disk's space".to_owned(),
             Self::Context(error) => error.hint(),
+            Self::Dns(error) => error.hint(),
             Self::Config(error) => error.hint(),
             Self::NoLog { .. } => "dhow up".to_owned(),
         }
