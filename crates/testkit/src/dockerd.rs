@@ -40,11 +40,22 @@ pub struct Dockerd {
 }
 
 impl Dockerd {
+    /// Where dockerd sees the program that it was started with; its directory is that of [`Self::socket`].
+    pub const PROGRAM: &str = "/run/sockets/docker-proxy";
+
     /// Starts one with an empty data root and waits until it answers. Needs root.
     ///
     /// # Errors
     /// What stood in the way, with the tail of dockerd's log.
     pub fn start() -> Result<Self> {
+        Self::with(None, &[])
+    }
+
+    /// The same with more of dockerd's `arguments`, and with `program` at the path [`Self::PROGRAM`] that they may name.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with(program: Option<&Path>, arguments: &[&str]) -> Result<Self> {
         let tools = Tools::get()?;
         let tree = debian::tree("dockerd", &PACKAGES)?;
         let data = temporary(&place::dev("dockerd")?)?;
@@ -52,7 +63,11 @@ impl Dockerd {
         let sockets = temporary(&std::env::temp_dir())?;
         let cgroup = format!("dhow-test-{}", name_of(sockets.path()));
         let log = sockets.path().join("dockerd.log");
-        let child = spawn(&tree, sockets.path(), data.path(), &cgroup, &log)?;
+        if let Some(program) = program {
+            let beside = sockets.path().join("docker-proxy");
+            fs::copy(program, &beside).map_err(Error::io("copy", program))?;
+        }
+        let child = spawn(&tree, sockets.path(), data.path(), &cgroup, &log, arguments)?;
         let docker = Docker::new(tools, sockets.path().join("docker.sock"));
         let mut dockerd = Self { child, docker, cgroup, _sockets: sockets, data };
         dockerd.wait_up(&log)?;
@@ -67,6 +82,32 @@ impl Dockerd {
     /// Its socket.
     pub fn socket(&self) -> &Path {
         self.docker.socket()
+    }
+
+    /// The process of the dockerd that runs now, as this side sees it.
+    pub fn process(&self) -> Option<u32> {
+        fn below(pid: u32) -> Option<u32> {
+            let of = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+            if of("comm")?.trim() == "dockerd" {
+                return Some(pid);
+            }
+            let children = of(&format!("task/{pid}/children"))?;
+            children.split_whitespace().find_map(|child| below(child.parse().ok()?))
+        }
+        below(self.child.id())
+    }
+
+    /// Kills it, and waits until the next one answers.
+    ///
+    /// # Errors
+    /// When there is none, or none comes.
+    pub fn kill(&mut self) -> Result<()> {
+        let before = self.process();
+        let pid = before.map(|pid| pid.to_string()).unwrap_or_default();
+        run::Run::new("kill").args(["-KILL", &pid]).ok()?;
+        let log = self.docker.socket().with_file_name("dockerd.log");
+        wait::until("dockerd to die", UP_WITHIN, || (self.process() != before).then_some(()))?;
+        self.wait_up(&log)
     }
 
     /// Its data root, on the disk that holds `.dev/`.
@@ -102,7 +143,14 @@ impl Drop for Dockerd {
     }
 }
 
-fn spawn(tree: &Path, sockets: &Path, data: &Path, cgroup: &str, log: &Path) -> Result<Child> {
+fn spawn(
+    tree: &Path,
+    sockets: &Path,
+    data: &Path,
+    cgroup: &str,
+    log: &Path,
+    arguments: &[&str],
+) -> Result<Child> {
     let log = File::create(log).map_err(Error::io("create", log))?;
     let log_too = log.try_clone().map_err(Error::io("open again", tree))?;
     let mut command = Command::new("unshare");
@@ -120,6 +168,8 @@ fn spawn(tree: &Path, sockets: &Path, data: &Path, cgroup: &str, log: &Path) -> 
         ])
         .args([tree, sockets, data])
         .arg(cgroup)
+        .args(arguments)
+        .env("DHOW_PORTS_SOCKET", "/run/sockets/ports.sock")
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(log_too);
