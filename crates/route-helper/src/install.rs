@@ -171,11 +171,10 @@ impl Place {
     /// # Errors
     /// When the caller is not root, or the program is not ours: it is left as it is.
     pub fn uninstall(&self) -> Result<Vec<PathBuf>> {
-        let mut removed = self.may_uninstall()?;
-        if removed.is_empty() {
-            return Ok(removed);
+        if self.directory.symlink_metadata().is_ok() {
+            self.must_be_root()?;
         }
-        self.must_be_root()?;
+        let mut removed = self.may_uninstall()?;
         let mut failed = None;
         removed.retain(|path| {
             let is_dir = path.is_dir();

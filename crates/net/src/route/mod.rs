@@ -12,9 +12,11 @@
 
 #[cfg(target_os = "linux")]
 mod device;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "no device, no packets"))]
 mod filter;
 #[cfg(target_os = "linux")]
 mod keeper;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "no device, no packets"))]
 mod metrics;
 #[cfg(not(target_os = "linux"))]
 mod unsupported;

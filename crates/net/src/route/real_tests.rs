@@ -9,13 +9,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dhow_model::network::HOST_INTERFACE;
+use dhow_model::network::{HOST_INTERFACE, HOST_INTERFACE6};
 
 use super::*;
 use crate::gateway::ip::IpPacket;
 
 const INSIDE: &str = "DHOW_TEST_ROUTE";
 const CONTAINER: &str = "172.18.0.2";
+const CONTAINER6: &str = "fd00:18::2";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Stands for the gateway: a datagram socket to the guest's namespace carries its packets.
@@ -88,8 +89,10 @@ fn guest(dir: &Path) -> (Guest, Arc<UnixDatagram>) {
          socat -b 70000 TUN:{CONTAINER}/16,tun-name=eth0,iff-no-pi,iff-up UNIX-SENDTO:{ours},bind={theirs} &
          until ip link show eth0 up 2>/dev/null | grep -q UP; do sleep 0.05; done
          ip link set eth0 mtu 65520
+         ip addr add {CONTAINER6}/64 dev eth0 nodad
          ip route add {HOST_INTERFACE} dev eth0
-         socat TCP-LISTEN:80,fork,reuseaddr SYSTEM:'cat' &
+         ip route add {HOST_INTERFACE6} dev eth0
+         socat TCP6-LISTEN:80,ipv6only=0,fork,reuseaddr SYSTEM:'cat' &
          socat UDP-RECVFROM:53,fork SYSTEM:'cat' &
          read -r _ || true; kill $(jobs -p)",
         ours = ours.display(),
@@ -137,7 +140,11 @@ fn the_host_reaches_a_container_by_its_own_address_and_no_container_the_host() {
 
     let route =
         runtime.block_on(async { Route::start(place, Arc::clone(&gateway) as Arc<dyn Carrier>) }).unwrap();
-    route.networks(&["172.18.0.0/16".parse().unwrap(), "8.8.8.0/24".parse().unwrap()]);
+    route.networks(&[
+        "172.18.0.0/16".parse().unwrap(),
+        "fd00:18::/64".parse().unwrap(),
+        "8.8.8.0/24".parse().unwrap(),
+    ]);
     until("the route is set", || !route.status().routes.is_empty());
     let status = route.status();
     assert_eq!((status.device.as_deref(), status.refused.len()), (Some("dhow0"), 1), "{status:?}");
@@ -159,6 +166,15 @@ fn the_host_reaches_a_container_by_its_own_address_and_no_container_the_host() {
     stream.read_to_end(&mut received).unwrap();
     writing.join().unwrap();
     assert!(received == sent, "{} bytes of {}", received.len(), sent.len());
+
+    let mut stream =
+        TcpStream::connect_timeout(&SocketAddr::new(CONTAINER6.parse().unwrap(), 80), PATIENCE).unwrap();
+    assert_eq!(stream.local_addr().unwrap().ip(), HOST_INTERFACE6);
+    stream.write_all(b"over IPv6").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    received.clear();
+    stream.read_to_end(&mut received).unwrap();
+    assert_eq!(received, b"over IPv6");
 
     // A datagram and its answer; a port that nobody has; ping.
     let datagram = UdpSocket::bind((HOST_INTERFACE, 0)).unwrap();
