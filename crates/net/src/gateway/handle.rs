@@ -7,14 +7,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::counters::{Counters, Metrics};
+use crate::route::{Carrier, Device};
 
 /// A message to the gateway's thread.
 #[derive(Debug)]
 pub(super) enum Command {
-    Tcp { client: TcpStream, from: SocketAddr, target: SocketAddr, permit: OwnedSemaphorePermit },
+    Tcp {
+        client: TcpStream,
+        from: SocketAddr,
+        target: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    },
     /// `closed` is dropped once the socket is closed.
-    Udp { socket: UdpSocket, target: SocketAddr, end: CancellationToken, closed: oneshot::Sender<()> },
+    Udp {
+        socket: UdpSocket,
+        target: SocketAddr,
+        end: CancellationToken,
+        closed: oneshot::Sender<()>,
+    },
     GuestNetworks(Vec<(IpAddr, u8)>),
+    Device(Option<Arc<Device>>),
 }
 
 /// A gateway, from any thread. A clone is the same gateway; what is asked of one that was stopped does nothing.
@@ -56,11 +68,18 @@ impl Handle {
         self.send(Command::GuestNetworks(networks));
     }
 
-    pub(super) fn send(&self, command: Command) {
+    fn send(&self, command: Command) {
         // After a stop nobody listens, and what the message owns is closed with it.
         if self.commands.send(command).is_err() {
             tracing::debug!("a message to a gateway that was stopped");
         }
+    }
+}
+
+/// The gateway carries the packets between containers' own addresses and the host.
+impl Carrier for Handle {
+    fn carry(&self, device: Option<Arc<Device>>) {
+        self.send(Command::Device(device));
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) mod ip;
 mod limits;
 mod link;
 pub(crate) mod outbound;
+mod route;
 mod station;
 mod tcp;
 mod udp;
@@ -227,6 +228,7 @@ async fn commands(mut inbox: mpsc::UnboundedReceiver<Command>, station: &Rc<Stat
                     drop(closed);
                 });
             }
+            Command::Device(device) => station.route.carry(device),
             Command::GuestNetworks(networks) => *station.context.guest_networks.borrow_mut() = networks,
         }
     }

@@ -1,7 +1,6 @@
 //! The gateway as a station on the guest's link: looks at each frame once and gives it to the protocol that it belongs to.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,9 +10,11 @@ use tokio::sync::Semaphore;
 
 use super::context::Context;
 use super::counters::Reason;
+use super::destination::{Destination, destination};
 use super::icmp::{Icmp, Reports};
 use super::ip::{IpPacket, protocol};
 use super::outbound::Outbound;
+use super::route::Route;
 use super::tcp::Tcp;
 use super::udp::Udp;
 use crate::packet::ethernet::{Frame, Kind};
@@ -24,6 +25,7 @@ pub(super) struct Station {
     pub(super) context: Rc<Context>,
     pub(super) tcp: Rc<Tcp>,
     pub(super) udp: Udp,
+    pub(super) route: Route,
     icmp: Icmp,
     fragments: RefCell<Fragments>,
 }
@@ -36,6 +38,7 @@ impl Station {
             icmp: Icmp::new(context.clone(), reports, udp.clone()),
             udp,
             tcp: Tcp::new(context.clone(), flows),
+            route: Route::new(context.outbound.clone()),
             fragments: RefCell::new(Fragments::new(context.counters.clone())),
             context,
         })
@@ -91,6 +94,9 @@ impl Station {
     }
 
     fn whole(&self, packet: &IpPacket<'_>) {
+        if destination(packet.destination) == Destination::HostInterface && self.route.packet(packet) {
+            return;
+        }
         match packet.protocol {
             protocol::TCP => self.tcp.packet(packet),
             protocol::UDP => self.udp.packet(packet),
@@ -109,13 +115,5 @@ impl Station {
         let Some(answer) = ndp::answer(packet.bytes) else { return false };
         self.outbound().packet(answer.len(), |room| room.copy_from_slice(&answer));
         true
-    }
-}
-
-/// The gateway's address in the family of `address`.
-pub(super) fn gateway_for(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => network::GATEWAY.into(),
-        IpAddr::V6(_) => network::GATEWAY6.into(),
     }
 }

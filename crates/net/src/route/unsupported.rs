@@ -1,13 +1,27 @@
 //! Hosts without Linux's TUN devices: the same names, and an error that says so.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 
 use super::{Network, Status};
+use crate::gateway::ip::IpPacket;
 
 /// A device that cannot be.
 #[derive(Debug)]
 pub struct Device(Infallible);
+
+impl Device {
+    /// Takes a packet from the guest.
+    pub(crate) fn from_guest(&self, _: &IpPacket<'_>) {
+        match self.0 {}
+    }
+
+    /// Gives the host's packets to the guest.
+    pub(crate) async fn run(&self, _: impl FnMut(&[u8]) -> bool, _: impl AsyncFn()) -> io::Result<()> {
+        match self.0 {}
+    }
+}
 
 /// Where the program would be installed.
 #[derive(Debug, Default)]

@@ -142,7 +142,7 @@ impl Net {
         let device = guest.inside(|| tap::open("eth0").unwrap());
         for command in [
             "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
-            "sysctl -qw net.ipv6.conf.eth0.accept_ra=0",
+            "sysctl -qw net.ipv6.conf.eth0.accept_ra=0 net.ipv6.conf.eth0.accept_dad=0",
             "sysctl -qw net.ipv4.ping_group_range='0 2147483647'",
             "ip link set lo up",
             "ip link set eth0 address 02:64:68:6f:77:02 mtu 65520",

@@ -70,10 +70,11 @@ impl Icmp {
         else {
             return counters.count(Reason::Malformed);
         };
-        if !source_is_sane(packet.source) || is_ours(packet.source) {
-            return counters.count(Reason::Martian);
-        }
+        let sane = source_is_sane(packet.source) && !is_ours(packet.source);
         match message {
+            // Multicast groups (RFC 3810), and solicitations that ask for others: of no meaning on this link.
+            Message::Other(130..=137 | 143) if packet.source.is_ipv6() => {}
+            _ if !sane => counters.count(Reason::Martian),
             Message::Request(echo) => self.request(packet, pair, echo),
             Message::Error(quoted) => {
                 if let Some((sender, receiver)) = icmp::quoted_udp(quoted) {
@@ -81,7 +82,6 @@ impl Icmp {
                 }
             }
             Message::Reply(_) => counters.count(Reason::NoFlow),
-            // Reports of multicast groups, solicitations that ask for others: nothing to do.
             Message::Other(_) => counters.count(Reason::Unsupported),
         }
     }

@@ -5,6 +5,7 @@ use std::io::{self, IoSliceMut};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt};
@@ -53,6 +54,22 @@ pub(in crate::gateway) fn take(socket: &UdpSocket) -> Vec<Trouble> {
         }
     }
     troubles
+}
+
+/// Why a datagram did not fit that was just refused: the MTU of its path. The entry stands in the queue already, though the
+/// runtime does not know of it yet. What else is there is answered, too.
+pub(in crate::gateway) fn take_fit(socket: &UdpSocket) -> (Option<u32>, Vec<Trouble>) {
+    let (mut fit, mut others) = (None, Vec::new());
+    for _ in 0..AT_ONCE {
+        match next(socket.as_raw_fd()) {
+            // The host's own refusals name no port on a socket without a peer.
+            Ok(Some(Trouble { problem: Problem::TooBig(mtu), to, .. })) if to.port() == 0 => fit = Some(mtu),
+            Ok(trouble) => others.extend(trouble),
+            Err(Errno::EINTR) => {}
+            Err(_) => break,
+        }
+    }
+    (fit, others)
 }
 
 /// The queue's next entry; `None` inside when it says nothing that the guest can use.

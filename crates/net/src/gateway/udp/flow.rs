@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Udp;
 use super::life::Life;
 use super::route::Way;
-use super::socket::HostSocket;
+use super::socket::{HostSocket, Trouble};
 use crate::gateway::Reason;
 use crate::gateway::counters::Open;
 use crate::gateway::destination::{Destination, destination};
@@ -112,7 +112,12 @@ impl Udp {
             }
         }
         drop(scratch);
-        for trouble in flow.socket.troubles() {
+        self.tell(flow, flow.socket.troubles());
+    }
+
+    /// Tells the guest what became of datagrams that it sent.
+    pub(super) fn tell(&self, flow: &Flow, troubles: Vec<Trouble>) {
+        for trouble in troubles.into_iter().filter(|trouble| trouble.to.port() != 0) {
             if let Some(to) = flow.seen(trouble.to) {
                 let sent = (flow.key.0, to);
                 self.0.reports.udp(sent, &trouble.begin, trouble.problem, trouble.offender);

@@ -122,12 +122,9 @@ impl Udp {
         flow.socket.send(payload, to, travels_whole(packet), packet.hop_limit - 1).or_else(|error| {
             let problem = socket::problem(&error);
             if too_big(&error) {
-                // Linux tells the size that fits through its queue of errors; others do not tell it.
-                let known = cfg!(target_os = "linux");
-                return Err(Refusal {
-                    reason: Reason::TooBig,
-                    problem: (!known).then_some(Problem::TooBig(1280)),
-                });
+                let (fit, others) = flow.socket.fit();
+                self.tell(&flow, others);
+                return Err(Refusal { reason: Reason::TooBig, problem: fit.map(Problem::TooBig) });
             }
             let reason = if problem.is_some() { Reason::HostUnreachable } else { Reason::HostExhausted };
             Err(Refusal { reason, problem })

@@ -96,6 +96,15 @@ impl HostSocket {
         #[cfg(not(target_os = "linux"))]
         Vec::new()
     }
+
+    /// The MTU of the path that a datagram did not fit which was just refused, and what else there is to say.
+    pub(super) fn fit(&self) -> (Option<u32>, Vec<Trouble>) {
+        #[cfg(target_os = "linux")]
+        return super::errors::take_fit(&self.inner);
+        // Others do not tell it. Every path carries this much (RFC 8200, 5).
+        #[cfg(not(target_os = "linux"))]
+        (Some(1280), Vec::new())
+    }
 }
 
 /// A socket address of nix as one of the standard library.
