@@ -28,8 +28,6 @@ pub(crate) enum Problem {
     TooBig(u32),
     /// Too many hops.
     Hops,
-    /// The other fragments did not come in time.
-    Reassembly,
 }
 
 impl Problem {
@@ -43,14 +41,12 @@ impl Problem {
             (Pair::V4(..), Problem::TooBig(mtu)) => (3, 4, mtu.min(0xffff)),
             (Pair::V4(..), Problem::Prohibited) => (3, 13, 0),
             (Pair::V4(..), Problem::Hops) => (11, 0, 0),
-            (Pair::V4(..), Problem::Reassembly) => (11, 1, 0),
             (Pair::V6(..), Problem::Network) => (1, 0, 0),
             (Pair::V6(..), Problem::Prohibited) => (1, 1, 0),
             (Pair::V6(..), Problem::Host) => (1, 3, 0),
             (Pair::V6(..), Problem::Port) => (1, 4, 0),
             (Pair::V6(..), Problem::TooBig(mtu)) => (2, 0, mtu),
             (Pair::V6(..), Problem::Hops) => (3, 0, 0),
-            (Pair::V6(..), Problem::Reassembly) => (3, 1, 0),
             (Pair::V6(..), Problem::Protocol) => (4, 1, 40),
         }
     }

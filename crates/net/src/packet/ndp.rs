@@ -36,9 +36,9 @@ pub(crate) fn answer(packet: &[u8]) -> Option<Vec<u8>> {
     if !plain || source.is_multicast() || *message.get(1)? != 0 || !icmp::intact(pair, message) {
         return None;
     }
-    match message.first()? {
-        &NEIGHBOUR_SOLICITATION => neighbour(source, destination, message),
-        &ROUTER_SOLICITATION => router(source, destination, message),
+    match *message.first()? {
+        NEIGHBOUR_SOLICITATION => neighbour(source, destination, message),
+        ROUTER_SOLICITATION => router(source, destination, message),
         _ => None,
     }
 }

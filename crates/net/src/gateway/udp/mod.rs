@@ -16,6 +16,8 @@ mod life;
 mod published;
 mod route;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub(super) use self::socket::problem;
 
@@ -119,15 +121,15 @@ impl Udp {
     fn send(&self, packet: &IpPacket<'_>, key: Key, to: SocketAddr, payload: &[u8]) -> Result<(), Refusal> {
         let flow = self.flow(key)?;
         flow.life.borrow_mut().sent(to.port(), Instant::now());
-        flow.socket.send(payload, to, travels_whole(packet), packet.hop_limit - 1).or_else(|error| {
-            let problem = socket::problem(&error);
+        flow.socket.send(payload, to, travels_whole(packet), packet.hop_limit - 1).map_err(|error| {
             if too_big(&error) {
                 let (fit, others) = flow.socket.fit();
                 self.tell(&flow, others);
-                return Err(Refusal { reason: Reason::TooBig, problem: fit.map(Problem::TooBig) });
+                return Refusal { reason: Reason::TooBig, problem: fit.map(Problem::TooBig) };
             }
+            let problem = socket::problem(&error);
             let reason = if problem.is_some() { Reason::HostUnreachable } else { Reason::HostExhausted };
-            Err(Refusal { reason, problem })
+            Refusal { reason, problem }
         })
     }
 
