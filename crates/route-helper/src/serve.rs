@@ -83,6 +83,7 @@ struct Host {
 /// Our device: its index is ours for as long as the descriptor is open.
 struct Device {
     tun: OwnedFd,
+    name: String,
     index: u32,
     ipv6: bool,
 }
@@ -132,28 +133,15 @@ impl Host {
             made => made.map_err(step("make"))?,
         }
         let index = netdevice::name_to_index(&self.netlink, &name).map_err(|e| step("find")(e.into()))?;
-        // From here on the device is deleted whatever fails.
-        let device = self.device.insert(Device { tun, index, ipv6: false });
-        let set_up = || -> Result<bool> {
-            for (family, setting, value) in SETTINGS {
-                set(family, &name, setting, value)?;
-            }
-            self.netlink.ask(Message::up(index, network::MTU)).map_err(step("switch on"))?;
-            let ipv4 = Message::address(index, network::HOST_INTERFACE.into(), network::GUEST.into());
-            self.netlink.ask(ipv4).map_err(step("give an address to"))?;
-            let ipv6 = Message::address(index, network::HOST_INTERFACE6.into(), network::GUEST6.into());
-            Ok(self.netlink.ask(ipv6).is_ok())
-        };
-        match { set_up }() {
-            Ok(ipv6) => {
-                device.ipv6 = ipv6;
-                Ok(Reply::Opened { device: name, ipv6 })
-            }
-            Err(error) => {
-                self.device = None;
-                Err(error)
-            }
-        }
+        settle(&name)?;
+        self.netlink.ask(Message::up(index, network::MTU)).map_err(step("switch on"))?;
+        let ipv4 = Message::address(index, network::HOST_INTERFACE.into(), network::GUEST.into());
+        self.netlink.ask(ipv4).map_err(step("give an address to"))?;
+        let ipv6 = Message::address(index, network::HOST_INTERFACE6.into(), network::GUEST6.into());
+        let ipv6 = self.netlink.ask(ipv6).is_ok();
+        // Whatever failed before this took the device with its only descriptor.
+        self.device = Some(Device { tun, name: name.clone(), index, ipv6 });
+        Ok(Reply::Opened { device: name, ipv6 })
     }
 
     /// The machine's own network must not be anywhere else on the host; on another machine's device it is the same.
@@ -182,6 +170,7 @@ impl Host {
 
 /// Makes the device's routes the wanted ones, as far as they are allowed.
 fn set_routes(netlink: &mut Netlink, device: &Device, wanted: &[Network]) -> Result<Reply> {
+    settle(&device.name)?;
     let failed = |source| Error::Device { step: "list routes".to_owned(), source };
     let routes = netlink.routes().map_err(failed)?;
     let taken = taken(netlink, &routes, Some(device.index));
@@ -237,6 +226,12 @@ fn taken(netlink: &Netlink, routes: &[Route], ours: Option<u32>) -> Vec<Taken> {
 
 fn source(network: &Network) -> IpAddr {
     if network.address().is_ipv4() { network::HOST_INTERFACE.into() } else { network::HOST_INTERFACE6.into() }
+}
+
+/// Makes a device's settings ours, and again with each request: udev's rule for new devices writes the host's own after us,
+/// and Docker on the host sets every device's when it starts.
+fn settle(device: &str) -> Result<()> {
+    SETTINGS.iter().try_for_each(|(family, setting, value)| set(family, device, setting, value))
 }
 
 /// Sets one of a device's settings. Where the host has no IPv6 there is nothing to set.

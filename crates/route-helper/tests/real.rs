@@ -165,6 +165,12 @@ fn a_route_that_the_host_has_elsewhere_is_refused_by_name() {
     assert_eq!((later.set.len(), later.refused), (0, vec![(network("172.18.0.0/16"), conflict)]));
     assert!(host::devices().unwrap()[0].routes.is_empty());
     assert!(ip("route").contains("default via 172.17.0.9"));
+    // As Docker on the host does it, when it starts; ours is set again.
+    let [all, ours] = ["all", "dhow0"].map(|name| format!("/proc/sys/net/ipv4/conf/{name}/forwarding"));
+    std::fs::OpenOptions::new().write(true).open(&all).unwrap().write_all(b"1").unwrap();
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), "1\n");
+    client.routes(&[]).unwrap();
+    assert_eq!(std::fs::read_to_string(&ours).unwrap(), "0\n");
 }
 
 /// The machine's own network must be nobody else's; a second machine has the second device.
