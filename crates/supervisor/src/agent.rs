@@ -7,8 +7,8 @@ use dhow_channel::Dialer;
 use dhow_model::Port;
 use dhow_proto::agent::agent_client::AgentClient;
 use dhow_proto::agent::{
-    BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest, PortsAnswer, PortsRequest,
-    SetClockRequest, ShutdownRequest, ShutdownStep,
+    AdmitHostRequest, BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest,
+    PortsAnswer, PortsRequest, SetClockRequest, ShutdownRequest, ShutdownStep,
 };
 use dhow_proto::{AGENT_PROTOCOL, MESSAGE_LIMIT};
 use hyper_util::rt::TokioIo;
@@ -119,6 +119,15 @@ impl Agent {
     ) -> Result<Streaming<PortsRequest>, String> {
         let question = tokio::time::timeout(QUESTION, self.client.ports(answers));
         Ok(question.await.map_err(|_| late("ports"))?.map_err(|s| words(&s))?.into_inner())
+    }
+
+    /// Lets the host's own interface reach every container.
+    ///
+    /// # Errors
+    /// When the agent is not there, or the guest's filter cannot be changed.
+    pub async fn admit_host(&mut self) -> Result<(), String> {
+        let question = tokio::time::timeout(QUESTION, self.client.admit_host(AdmitHostRequest {}));
+        question.await.map_err(|_| late("admit_host"))?.map_err(|s| words(&s)).map(drop)
     }
 
     async fn hello(&mut self) -> Result<HelloReply, String> {

@@ -182,7 +182,8 @@ fn container(listed: Listed) -> Container {
         addresses.extend([IpAddr::V4(network::GUEST), IpAddr::V6(network::GUEST6)]);
     }
     // A link shows as another name with a second slash.
-    let mut names = listed.names.iter().filter_map(|name| name.strip_prefix('/')).filter(|n| !n.contains('/'));
+    let mut names =
+        listed.names.iter().filter_map(|name| name.strip_prefix('/')).filter(|n| !n.contains('/'));
     Container {
         name: names.next().unwrap_or_default().to_owned(),
         project: label("com.docker.compose.project"),

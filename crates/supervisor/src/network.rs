@@ -1,14 +1,16 @@
 //! The machine's network, put together: the gateway, names, published ports, and what dockerd tells of its containers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dhow_channel::Dialer;
 use dhow_home::{Home, MachineDir, socket};
-use dhow_model::{Config, MachineSpec};
+use dhow_model::{Config, MachineName, MachineSpec};
 use dhow_net::dns::{Dns, Names, Upstreams};
 use dhow_net::gateway::{Gateway, Handle, Limits, Options};
 use dhow_net::policy::Egress;
 use dhow_net::publish::Publisher;
+use dhow_net::route::{self, Place, Route};
 use dhow_proto::supervisor as proto;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,11 +20,15 @@ use crate::docker::{self, Seen};
 use crate::ports::{self, Ports};
 use crate::{Error, Result};
 
+/// Between two attempts to have the guest let the host's own interface through.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// A running network. What it holds of the host goes with [`Network::stop`].
 pub struct Network {
     gateway: Gateway,
     names: Arc<Names>,
     publisher: Publisher,
+    route: Option<Arc<Route>>,
 }
 
 /// What others may ask of it, from any task.
@@ -56,11 +62,23 @@ impl Network {
             .and_then(tokio::net::UnixListener::into_std)
             .map_err(|source| Error::Serve { path, source })?;
         let host_loopback = config.network.host_loopback;
-        let gateway = Gateway::start(listener, Options { host_loopback, policy, dns, limits: Limits::default() })
-            .map_err(Error::Network)?;
-        let forward = Arc::new(gateway.handle());
+        let gateway =
+            Gateway::start(listener, Options { host_loopback, policy, dns, limits: Limits::default() })
+                .map_err(Error::Network)?;
+        let carrier: Arc<Handle> = Arc::new(gateway.handle());
+        let forward = Arc::clone(&carrier);
         let publisher = Publisher::new(forward, spec.name.clone(), home.machines_dir());
-        Ok(Self { gateway, names, publisher })
+        // Every machine has the same addresses, so that only one of them can be on the host's routes.
+        let route = (spec.name == MachineName::native()).then(|| Route::start(Place::default(), carrier));
+        let route = match route {
+            Some(Ok(route)) => Some(Arc::new(route)),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "the host has no route to containers");
+                None
+            }
+            None => None,
+        };
+        Ok(Self { gateway, names, publisher, route })
     }
 
     /// What others may ask.
@@ -72,10 +90,12 @@ impl Network {
     /// Follows the guest until `cancel`: the ports that its engine publishes, its containers' names, addresses and networks.
     pub fn follow(&self, dialer: Dialer, agent: Agent, cancel: CancellationToken) {
         let (sender, seen) = watch::channel(Seen::default());
-        let (names, view) = (Arc::clone(&self.names), self.view());
+        let (names, view, route) = (Arc::clone(&self.names), self.view(), self.route.clone());
         tokio::spawn(async move {
-            let _ports = Ports::start(agent, view.publisher.clone());
-            let followed = async { tokio::join!(docker::follow(dialer, sender), tell(seen, names, view)) };
+            let _ports = Ports::start(agent.clone(), view.publisher.clone());
+            let admitted = admit(route.as_ref().map(|route| route.changes()), agent);
+            let told = tell(seen, names, view, route);
+            let followed = async { tokio::join!(docker::follow(dialer, sender), told, admitted) };
             cancel.run_until_cancelled(followed).await;
         });
     }
@@ -83,6 +103,10 @@ impl Network {
     /// Closes every listener and connection.
     pub async fn stop(self) {
         self.publisher.stop().await;
+        // Whoever else had it was cancelled; if not quite yet, dropping it ends it as well.
+        if let Some(route) = self.route.and_then(Arc::into_inner) {
+            route.stop().await;
+        }
         self.gateway.stop().await;
     }
 }
@@ -113,11 +137,29 @@ async fn serve_host(dns: Arc<Dns>, port: u16, cancel: CancellationToken) {
 }
 
 /// Tells everybody of each change.
-async fn tell(mut seen: watch::Receiver<Seen>, names: Arc<Names>, view: View) {
+async fn tell(mut seen: watch::Receiver<Seen>, names: Arc<Names>, view: View, route: Option<Arc<Route>>) {
     while seen.changed().await.is_ok() {
         let Seen { containers, networks } = seen.borrow_and_update().clone();
         ports::name(&view.publisher, &containers).await;
         names.replace(containers);
+        if let Some(route) = &route {
+            let routed: Vec<_> =
+                networks.iter().filter_map(|(at, prefix)| route::Network::new(*at, *prefix)).collect();
+            route.networks(&routed);
+        }
         view.handle.guest_networks(networks);
+    }
+}
+
+/// Opens the guest's filter for the host's own interface once there is one.
+async fn admit(changes: Option<watch::Receiver<route::Status>>, mut agent: Agent) {
+    let Some(mut changes) = changes else { return };
+    while changes.wait_for(|status| status.device.is_some()).await.is_ok() {
+        match agent.admit_host().await {
+            Ok(()) => return,
+            // dockerd has not made its chains yet, or the agent is away.
+            Err(why) => tracing::debug!(%why, "the host is not let through to containers yet"),
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }

@@ -68,6 +68,12 @@ impl Route {
         Status { metrics: self.counts.read(), ..self.status.borrow().clone() }
     }
 
+    /// How it is now, and after each change; without figures of what passed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
     /// Ends it: the device and its routes are gone when this returns.
     pub async fn stop(mut self) {
         self.cancel.cancel();

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::{Network, Status};
 use crate::gateway::ip::IpPacket;
 
@@ -54,6 +56,12 @@ impl Route {
     /// How it is.
     #[must_use]
     pub fn status(&self) -> Status {
+        match self.0 {}
+    }
+
+    /// How it is, now and later.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Status> {
         match self.0 {}
     }
 
