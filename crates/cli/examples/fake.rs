@@ -15,8 +15,8 @@ use dhow_proto::HOST_PROTOCOL;
 use dhow_proto::control::control_server::{Control, ControlServer};
 use dhow_proto::control::progress::What;
 use dhow_proto::control::{
-    Done, DownRequest, Event, EventsRequest, Failure as Failed, Machine, Progress, Service, StatusReply,
-    StatusRequest, TimedStep, UpRequest, VersionReply, VersionRequest,
+    Done, DownRequest, Event, EventsRequest, Failure as Failed, Machine, PortsReply, PortsRequest, Progress,
+    PublishedPort, Service, StatusReply, StatusRequest, TimedStep, UpRequest, VersionReply, VersionRequest,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::Stream;
@@ -277,6 +277,20 @@ impl Control for Engine {
             rss_bytes: 9 << 20,
             started_unix_nanos: 0,
         }))
+    }
+
+    async fn ports(&self, _: Request<PortsRequest>) -> Result<Response<PortsReply>, Status> {
+        let port = PublishedPort {
+            machine: "native".to_owned(),
+            protocol: "tcp".to_owned(),
+            host_address: "127.0.0.1".to_owned(),
+            host_port: 8080,
+            container_address: "172.17.0.2".to_owned(),
+            container_port: 80,
+            container_name: "web".to_owned(),
+            ..PublishedPort::default()
+        };
+        Ok(Response::new(PortsReply { ports: vec![port], warnings: Vec::new() }))
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {

@@ -146,6 +146,14 @@ Examples:
         #[command(subcommand)]
         verb: AssetsVerb,
     },
+    /// Show what is published: every address of this host that leads to a container
+    #[command(after_long_help = "\
+A port that stands here is one that this host listens on.
+
+Examples:
+  dhow ports
+  dhow ports --json | jq '.ports[] | select(.container_name == \"web\")'")]
+    Ports,
     /// Find containers by name from this host: NAME.dhow.internal
     #[command(after_long_help = "\
 Containers find each other, and this host as host.docker.internal, without it. With it, one file of the host's resolver sends

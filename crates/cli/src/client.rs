@@ -9,7 +9,7 @@ use dhow_model::Failure;
 use dhow_proto::control::control_client::ControlClient;
 use dhow_proto::control::progress::What;
 use dhow_proto::control::{
-    Done, DownRequest, Progress, StatusReply, StatusRequest, UpRequest, VersionReply, VersionRequest,
+    Done, DownRequest, PortsReply, PortsRequest, Progress, StatusReply, StatusRequest, UpRequest, VersionReply, VersionRequest,
 };
 use dhow_proto::{HOST_PROTOCOL, MESSAGE_LIMIT};
 use tokio::net::UnixStream;
@@ -136,6 +136,16 @@ impl Daemon {
     pub async fn status(&mut self, deadline: Deadline) -> Result<StatusReply> {
         let step = "the daemon's status";
         let reply = deadline.wait(step, self.client.status(StatusRequest {})).await?;
+        Ok(reply.map_err(|e| refused(step, &e))?.into_inner())
+    }
+
+    /// What is published.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub async fn ports(&mut self, deadline: Deadline) -> Result<PortsReply> {
+        let step = "the published ports";
+        let reply = deadline.wait(step, self.client.ports(PortsRequest {})).await?;
         Ok(reply.map_err(|e| refused(step, &e))?.into_inner())
     }
 

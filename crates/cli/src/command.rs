@@ -62,6 +62,8 @@ pub enum Command {
     Assets(AssetsCommand),
     /// Show, install or remove containers' names on the host.
     Dns(DnsVerb),
+    /// Show what is published.
+    Ports,
     /// Show, install or remove the route to containers' own addresses.
     Route(RouteVerb),
     /// Show versions.
@@ -108,6 +110,7 @@ pub fn understand(typed: Typed) -> Result<Task> {
         Verb::Config { verb } => Command::Config(verb.unwrap_or(ConfigVerb::Show)),
         Verb::Context { verb } => Command::Context(verb.unwrap_or(ContextVerb::Show)),
         Verb::Assets { verb } => Command::Assets(assets(verb)?),
+        Verb::Ports => Command::Ports,
         Verb::Dns { verb } => Command::Dns(verb.unwrap_or(DnsVerb::Status { place: Where::default() })),
         Verb::Route { verb } => Command::Route(verb.unwrap_or(RouteVerb::Status { place: Where::default() })),
         Verb::Version => Command::Version,

@@ -22,6 +22,7 @@ mod interrupt;
 mod launch;
 mod logs;
 mod output;
+mod ports;
 mod progress;
 mod route;
 mod status;
@@ -78,6 +79,7 @@ fn task_result(house: &dyn House, task: Task) -> Result<u8> {
         Command::Config(verb) => config::run(&caller, &verb),
         Command::Context(verb) => context::run(&caller, &verb),
         Command::Assets(command) => assets::assets(house, &caller, &command),
+        Command::Ports => wait(ports::ports(&caller)),
         Command::Dns(verb) => wait(dns::run(&caller, &verb)),
         Command::Route(verb) => route::run(&caller, &verb),
         Command::Daemon { .. } | Command::Supervise(_) => Ok(exit::OK),

@@ -102,7 +102,13 @@ impl Control for Service {
     }
 
     async fn ports(&self, _: Request<PortsRequest>) -> Result<Response<PortsReply>, Status> {
-        Err(Status::unimplemented("ports"))
+        Ok(Response::new(match self.engine.ports().await {
+            Ok((machine, ports)) => {
+                let ports = ports.into_iter().map(|port| status::port(&machine, port)).collect();
+                PortsReply { ports, warnings: Vec::new() }
+            }
+            Err(error) => PortsReply { ports: Vec::new(), warnings: vec![error.to_string()] },
+        }))
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {

@@ -60,6 +60,22 @@ fn network(n: supervisor::Network) -> control::Network {
     }
 }
 
+/// A published port of a machine's.
+pub fn port(machine: &MachineName, port: supervisor::PublishedPort) -> control::PublishedPort {
+    control::PublishedPort {
+        machine: machine.to_string(),
+        protocol: port.protocol,
+        host_address: port.host_address,
+        host_port: port.host_port,
+        container_address: port.container_address,
+        container_port: port.container_port,
+        container_id: port.container_id,
+        container_name: port.container_name,
+        since_unix_nanos: port.since_unix_nanos,
+        accepted: port.accepted,
+    }
+}
+
 /// A step of a start.
 pub fn timed(step: Timed) -> control::TimedStep {
     let micros = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);

@@ -8,7 +8,9 @@ use dhow_home::lock::FileLock;
 use dhow_home::{Home, LastEnd, launch, socket};
 use dhow_model::{Failure, MachineName};
 use dhow_proto::supervisor::supervisor_server::{Supervisor, SupervisorServer};
-use dhow_proto::supervisor::{MachineStatus, Phase, StatusRequest, StopReply, StopRequest, WatchRequest};
+use dhow_proto::supervisor::{
+    MachineStatus, Phase, PortsReply, PortsRequest, StatusRequest, StopReply, StopRequest, WatchRequest,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -27,6 +29,10 @@ impl Supervisor for Fake {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<MachineStatus>, Status> {
         Ok(Response::new(self.status.borrow().clone()))
+    }
+
+    async fn ports(&self, _: Request<PortsRequest>) -> Result<Response<PortsReply>, Status> {
+        Ok(Response::new(PortsReply::default()))
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Stream>, Status> {

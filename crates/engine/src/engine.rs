@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dhow_channel::Dialer;
 use dhow_home::Home;
 use dhow_model::{Config, Failure, MachineName, MachineSpec, Port, State};
-use dhow_proto::supervisor::StopReply;
+use dhow_proto::supervisor::{PublishedPort, StopReply};
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -118,6 +118,18 @@ impl Engine {
             }
         }
         (name, snapshot)
+    }
+
+    /// What the machine publishes; nothing when it does not run, which this never changes.
+    ///
+    /// # Errors
+    /// When its supervisor does not answer.
+    pub async fn ports(&self) -> Result<(MachineName, Vec<PublishedPort>)> {
+        let name = MachineName::native();
+        let running = self.shared.snapshot.borrow().state.is_some_and(State::has_processes);
+        let ports =
+            if running { supervisor::connect(&self.shared.home, &name).ports().await? } else { Vec::new() };
+        Ok((name, ports))
     }
 
     /// Every later transition.

@@ -9,7 +9,9 @@ use dhow_home::{Home, LastEnd, MachineDir};
 use dhow_model::{Failure, MachineName};
 use dhow_proto::MESSAGE_LIMIT;
 use dhow_proto::supervisor::supervisor_client::SupervisorClient;
-use dhow_proto::supervisor::{MachineStatus, StatusRequest, StopReply, StopRequest, WatchRequest};
+use dhow_proto::supervisor::{
+    MachineStatus, PortsRequest, PublishedPort, StatusRequest, StopReply, StopRequest, WatchRequest,
+};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -93,6 +95,17 @@ impl Supervisor {
         let answer = tokio::time::timeout(QUESTION, client.status(StatusRequest {})).await;
         let answer = answer.map_err(|_| self.silent("status"))?;
         Ok(answer.map_err(|s| self.refused(&s))?.into_inner())
+    }
+
+    /// The machine's published ports.
+    ///
+    /// # Errors
+    /// When the supervisor does not answer in time.
+    pub async fn ports(&self) -> Result<Vec<PublishedPort>> {
+        let mut client = self.client.clone();
+        let answer = tokio::time::timeout(QUESTION, client.ports(PortsRequest {})).await;
+        let answer = answer.map_err(|_| self.silent("ports"))?;
+        Ok(answer.map_err(|s| self.refused(&s))?.into_inner().ports)
     }
 
     /// Tells `told` the status now and after each change, and at the end that the supervisor is gone. A connection that

@@ -25,6 +25,18 @@ fn json_is_one_document_a_line_and_nothing_else() {
     }
 }
 
+/// Issue 3, point 3.
+#[test]
+fn published_ports_are_shown_and_asking_starts_nothing() {
+    let scene = Scene::new();
+    let none = scene.run("ports", "").expect(0);
+    assert_eq!(none.stdout, "no ports are published\n");
+    assert!(!scene.home.control_socket().exists());
+    scene.run("up", "").expect(0);
+    let some = scene.run("ports", "").expect(0);
+    assert!(some.stdout.contains("127.0.0.1:8080/tcp") && some.stdout.contains("web"), "{}", some.stdout);
+}
+
 /// Spec 16.2 and 15.1: errors in the command line are documents too.
 #[test]
 fn mistakes_in_the_command_line_have_the_exit_status_of_usage() {

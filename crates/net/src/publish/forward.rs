@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::pin::Pin;
 
-use crate::gateway::Handle;
+use crate::gateway::{Handle, UdpForward};
 
 /// Something that is under way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -30,16 +30,13 @@ impl Forward for Handle {
         Box::pin(Handle::tcp(self, client, from, target))
     }
 
-    fn udp(&self, socket: UdpSocket, _target: SocketAddr) -> Box<dyn Datagrams> {
-        Box::new(Unserved(socket))
+    fn udp(&self, socket: UdpSocket, target: SocketAddr) -> Box<dyn Datagrams> {
+        Box::new(Handle::udp(self, socket, target))
     }
 }
 
-struct Unserved(UdpSocket);
-
-impl Datagrams for Unserved {
+impl Datagrams for UdpForward {
     fn close(self: Box<Self>) -> Pending<'static, ()> {
-        drop(self.0);
-        Box::pin(async {})
+        Box::pin(UdpForward::close(*self))
     }
 }
