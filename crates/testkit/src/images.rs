@@ -15,8 +15,11 @@ pub enum Image {
     Busybox,
     /// Debian 13 with bash, coreutils, nginx and redis: what a usual image looks like inside.
     Debian,
+    /// Debian 13 with a program that sends packets of any form as fast as it can.
+    Flood,
 }
 
+const FLOOD: &[&str] = &["base-files", "base-passwd", "dash", "coreutils", "hping3"];
 const DEBIAN: &[&str] = &[
     "base-files",
     "base-passwd",
@@ -39,7 +42,7 @@ const DEBIAN: &[&str] = &[
 ];
 
 impl Image {
-    /// All of them.
+    /// Those that any test may want.
     pub const ALL: [Self; 2] = [Self::Busybox, Self::Debian];
 
     /// The name it is imported under.
@@ -47,6 +50,7 @@ impl Image {
         match self {
             Self::Busybox => "dhow-test/busybox:1",
             Self::Debian => "dhow-test/debian:1",
+            Self::Flood => "dhow-test/flood:1",
         }
     }
 
@@ -58,6 +62,7 @@ impl Image {
         let tree = match self {
             Self::Busybox => debian::tree("busybox", &["busybox-static"])?,
             Self::Debian => debian::tree("image", DEBIAN)?,
+            Self::Flood => debian::tree("flood", FLOOD)?,
         };
         let stem = tree.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let archive = place::dev("images")?.join(format!("{stem}.tar"));
@@ -66,7 +71,7 @@ impl Image {
             let part = archive.with_extension("part");
             match self {
                 Self::Busybox => pack_busybox(&tree, &part)?,
-                Self::Debian => pack_debian(&tree, &part)?,
+                Self::Debian | Self::Flood => pack_debian(&tree, &part)?,
             }
             fs::rename(&part, &archive).map_err(Error::io("rename", &part))?;
         }

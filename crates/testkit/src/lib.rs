@@ -1,6 +1,7 @@
 //! What tests and benches of Dhow stand on. A command with a time limit ([`run`]), a wait with one ([`wait`]), programs
 //! of Debian's that the host need not have ([`debian`], [`tools`]), images made without a registry ([`images`]), a real
-//! dockerd without a machine ([`dockerd`]) and a whole engine with one ([`engine`]). The machine tests are in `tests/`.
+//! dockerd without a machine ([`dockerd`]) and a whole engine with one ([`engine`]); servers for containers to reach
+//! ([`serve`]) and what a process holds ([`process`]). The machine tests are in `tests/`.
 //!
 //! Everything is kept in `.dev/` at the repository's root, made once and shared by all test processes.
 #![forbid(unsafe_code)]
@@ -13,9 +14,11 @@ pub mod engine;
 mod error;
 pub mod images;
 pub mod place;
+pub mod process;
 pub mod run;
 pub mod samples;
 pub mod scene;
+pub mod serve;
 pub mod tools;
 pub mod wait;
 
@@ -27,4 +30,5 @@ pub use error::{Error, Result};
 pub use images::Image;
 pub use run::{Outcome, Run};
 pub use scene::Scene;
+pub use serve::Server;
 pub use tools::Tools;

@@ -1,7 +1,7 @@
 //! What is done to a way: bytes in bulk, requests, and single bytes back and forth.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -157,49 +157,6 @@ fn connect(server: SocketAddr) -> Result<TcpStream> {
 
 fn send(stream: &mut TcpStream, server: SocketAddr, bytes: &[u8]) -> Result<()> {
     stream.write_all(bytes).map_err(Error::io("write to", server.to_string()))
-}
-
-/// Answers each command of `redis-benchmark`'s on a port of the host with `+PONG`, until the process ends.
-pub fn pong() -> Result<u16> {
-    let at = "127.0.0.1:0";
-    let listener = TcpListener::bind(at).map_err(Error::io("listen on", at))?;
-    let port = listener.local_addr().map_err(Error::io("ask for", at))?.port();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            // A client that goes away ends its own thread.
-            thread::spawn(move || serve_pong(stream).unwrap_or_default());
-        }
-    });
-    Ok(port)
-}
-
-/// A command is `*N`, then N times a length and a word, each line ended by CR LF.
-fn serve_pong(mut stream: TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut piece = [0; 4096];
-    let mut lines_left = 0_u32;
-    let mut line = Vec::new();
-    loop {
-        let length = stream.read(&mut piece)?;
-        if length == 0 {
-            return Ok(());
-        }
-        for byte in &piece[..length] {
-            line.push(*byte);
-            if !line.ends_with(b"\r\n") {
-                continue;
-            }
-            let words = line.strip_prefix(b"*").and_then(|rest| std::str::from_utf8(rest).ok());
-            match words.and_then(|words| words.trim().parse::<u32>().ok()) {
-                Some(words) if lines_left == 0 => lines_left = words * 2,
-                _ => lines_left = lines_left.saturating_sub(1),
-            }
-            if lines_left == 0 {
-                stream.write_all(b"+PONG\r\n")?;
-            }
-            line.clear();
-        }
-    }
 }
 
 /// What `redis-benchmark --csv` measured: requests a second, and the half and the hundredth slowest in microseconds.

@@ -115,7 +115,7 @@ impl Measure {
             }
             Self::Pings => {
                 let Some(host) = way.outward else { return Ok(Vec::new()) };
-                let (host, port) = (host.to_string(), rig.pong.to_string());
+                let (host, port) = (host.to_string(), rig.pong.port().to_string());
                 let bench = |more: &[&str]| {
                     let usual = ["redis-benchmark", "--csv", "-t", "ping_mbulk", "-h", &host, "-p", &port];
                     load::pings(&rig.inside(&usual).args(more).ok()?)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
-use dhow_testkit::{Engine, Error, Image, Result, Run, place, run, wait};
+use dhow_testkit::{Engine, Error, Image, Result, Run, Server, place, run, serve, wait};
 use tempfile::TempDir;
 
 use super::load;
@@ -42,8 +42,8 @@ pub struct Rig {
     pub hypervisor: u32,
     /// Where `iperf3 -s` of the host listens.
     pub throughput: u16,
-    /// Where [`load::pong`] listens.
-    pub pong: u16,
+    /// Answers `redis-benchmark` on the host's loopback.
+    pub pong: Server,
     // Dropped in this order: the machine before what it is connected to.
     engine: Engine,
     children: Children,
@@ -86,9 +86,9 @@ impl Rig {
         let status = engine.status()?;
         own.carrier = status.supervisor();
         let hypervisor = status.hypervisor().ok_or_else(|| missing("the hypervisor's process ID"))?;
-        serve(&engine, &own)?;
+        serve_on(&engine, &own)?;
         let throughput = host_throughput(&mut children)?;
-        let pong = load::pong()?;
+        let pong = Server::pong(serve::V4)?;
         let mut rig =
             Self { ways: Vec::new(), absent, hypervisor, throughput, pong, engine, children, _dir: dir };
         rig.admit(own);
@@ -138,7 +138,7 @@ impl Rig {
 }
 
 /// Starts both containers and leads the two further networks to the first.
-fn serve(engine: &Engine, own: &Way) -> Result<()> {
+fn serve_on(engine: &Engine, own: &Way) -> Result<()> {
     let docker = engine.docker();
     let (debian, busybox) = (Image::Debian.ensure(docker)?, Image::Busybox.ensure(docker)?);
     let publish: Vec<String> =
