@@ -14,9 +14,6 @@ pub enum Error {
     /// No thread.
     #[error("the network's thread cannot be started")]
     Thread(#[source] io::Error),
-    /// The device of the host's own interface cannot be used.
-    #[error("the device of the host's interface on the machine's network cannot be used")]
-    Device(#[source] io::Error),
 }
 
 /// A result with this crate's error.

@@ -94,6 +94,10 @@ impl Station {
     }
 
     fn whole(&self, packet: &IpPacket<'_>) {
+        // First, since a neighbour that is known is asked again under its own address.
+        if packet.protocol == protocol::ICMP6 && packet.destination.is_ipv6() && self.neighbours(packet) {
+            return;
+        }
         if destination(packet.destination) == Destination::HostInterface && self.route.packet(packet) {
             return;
         }
@@ -101,11 +105,7 @@ impl Station {
             protocol::TCP => self.tcp.packet(packet),
             protocol::UDP => self.udp.packet(packet),
             protocol::ICMP if packet.destination.is_ipv4() => self.icmp.packet(packet),
-            protocol::ICMP6 if packet.destination.is_ipv6() => {
-                if !self.neighbours(packet) {
-                    self.icmp.packet(packet);
-                }
-            }
+            protocol::ICMP6 if packet.destination.is_ipv6() => self.icmp.packet(packet),
             _ => self.context.counters.count(Reason::Unsupported),
         }
     }

@@ -17,6 +17,8 @@ mod pool;
 mod pump;
 mod segment;
 mod stack;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

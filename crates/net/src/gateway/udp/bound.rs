@@ -71,9 +71,12 @@ impl Bound {
         for control in message.cmsgs()? {
             match control {
                 ControlMessageOwned::Ipv4PacketInfo(info) => {
-                    // `ipi_spec_dst` is the address of ours, also where the datagram went to everyone.
-                    let address = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
-                    local = Some(Local { address: address.into(), interface: 0 });
+                    // `ipi_spec_dst` is the address of ours, also where the datagram went to everyone; it is missing
+                    // for one that came before it was asked for.
+                    let ours = [info.ipi_spec_dst, info.ipi_addr].map(|address| u32::from_be(address.s_addr));
+                    let ours = ours.into_iter().find(|address| *address != 0);
+                    local =
+                        ours.map(|address| Local { address: Ipv4Addr::from(address).into(), interface: 0 });
                 }
                 ControlMessageOwned::Ipv6PacketInfo(info) => {
                     let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);

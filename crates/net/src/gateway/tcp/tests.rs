@@ -1,0 +1,180 @@
+//! Time: what happens to connections in an hour, in a moment. The guest is a second stack of the same kind.
+
+use std::cell::RefCell;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, advance, pause};
+
+use super::stack::Stack;
+use super::*;
+use crate::dns::{Dns, Names, Open, Upstreams};
+use crate::gateway::counters::Counters;
+use crate::gateway::limits::Limits;
+use crate::gateway::outbound::{ETHERNET, Outbound};
+use crate::policy::Egress;
+
+/// A gateway's TCP with a guest of stacks at the other end of its queue.
+struct Bench {
+    tcp: Rc<Tcp>,
+    counters: Arc<Counters>,
+    /// What the guest sends.
+    outbound: Outbound,
+    guest: HashMap<SocketAddr, Stack>,
+    listener: TcpListener,
+}
+
+impl Bench {
+    async fn new() -> Bench {
+        let (to_guest, counters) = Outbound::for_test();
+        let (outbound, _) = Outbound::for_test();
+        let context = Rc::new(Context {
+            outbound: to_guest,
+            counters: counters.clone(),
+            policy: Egress::new(dhow_model::egress::Policy::default()).unwrap(),
+            dns: Dns::new(Names::new(), Upstreams::fixed(Vec::new()), Arc::new(Open)),
+            host_loopback: true,
+            limits: Limits::default(),
+            guest_networks: RefCell::default(),
+        });
+        let tcp = Tcp::new(context, Arc::new(Semaphore::new(4096)));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Bench { tcp, counters, outbound, guest: HashMap::new(), listener }
+    }
+
+    /// Opens a connection of the guest, from its SYN to its end on the host.
+    async fn connect(&mut self, port: u16) -> TcpStream {
+        let here = SocketAddr::new(network::GUEST.into(), port);
+        let there = SocketAddr::new(network::HOST.into(), self.listener.local_addr().unwrap().port());
+        let mut stack = Stack::new(4096, u64::from(port));
+        assert!(stack.connect(here, there));
+        self.guest.insert(here, stack);
+        self.exchange();
+        let (stream, _) = self.listener.accept().await.unwrap();
+        for _ in 0..1000 {
+            self.exchange();
+            if pump::established(self.guest[&here].state()) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        stream
+    }
+
+    /// Carries packets both ways once.
+    fn exchange(&mut self) {
+        for frame in self.tcp.context.outbound.frames() {
+            let packet = IpPacket::parse(&frame[ETHERNET..]).unwrap();
+            let port = u16::from_be_bytes([packet.payload[2], packet.payload[3]]);
+            let here = SocketAddr::new(packet.destination, port);
+            self.guest.get_mut(&here).unwrap().receive(packet.bytes, &self.outbound, Instant::now());
+        }
+        for stack in self.guest.values_mut() {
+            stack.emit(&self.outbound, Instant::now(), usize::MAX);
+        }
+        for frame in self.outbound.frames() {
+            self.tcp.packet(&IpPacket::parse(&frame[ETHERNET..]).unwrap());
+        }
+    }
+
+    /// Lets time pass in steps, with the guest awake or not.
+    async fn pass(&mut self, time: Duration, guest_lives: bool) {
+        const STEP: Duration = Duration::from_secs(5);
+        for _ in 0..time.as_secs() / STEP.as_secs() {
+            advance(STEP).await;
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+                if guest_lives {
+                    self.exchange();
+                } else {
+                    self.tcp.context.outbound.frames();
+                }
+            }
+        }
+    }
+
+    fn open(&self) -> u64 {
+        self.counters.flows(Kind::TcpOut)
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, test);
+}
+
+/// Issue 3: "200 idle connections kept an hour in simulated time", and each still carries bytes both ways.
+#[test]
+fn idle_connections_outlive_an_hour() {
+    run(async {
+        let mut bench = Bench::new().await;
+        let mut streams = Vec::new();
+        for port in 10_000..10_200 {
+            streams.push((port, bench.connect(port).await));
+        }
+        assert_eq!(bench.open(), 200);
+        pause();
+        bench.pass(Duration::from_secs(3600), true).await;
+        assert_eq!(bench.open(), 200);
+        for (port, stream) in &mut streams {
+            let here = SocketAddr::new(network::GUEST.into(), *port);
+            bench.guest.get_mut(&here).unwrap().socket().send_slice(b"ping").unwrap();
+            bench.exchange();
+            let mut word = [0; 4];
+            stream.read_exact(&mut word).await.unwrap();
+            stream.write_all(&word).await.unwrap();
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+                bench.exchange();
+                if bench.guest.get_mut(&here).unwrap().socket().recv_queue() == 4 {
+                    break;
+                }
+            }
+            let mut answer = [0; 4];
+            let count = bench.guest.get_mut(&here).unwrap().socket().recv_slice(&mut answer).unwrap();
+            assert_eq!((count, &answer), (4, b"ping"));
+        }
+    });
+}
+
+/// Issue 3: a guest that is gone leaves no connection behind.
+#[test]
+fn a_guest_that_falls_silent_is_noticed() {
+    run(async {
+        let mut bench = Bench::new().await;
+        let mut stream = bench.connect(10_000).await;
+        pause();
+        bench.pass(Duration::from_secs(240), false).await;
+        assert_eq!(bench.open(), 1, "a pause of some minutes is not death");
+        bench.pass(Duration::from_secs(400), false).await;
+        assert_eq!(bench.open(), 0);
+        let error = stream.read(&mut [0]).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    });
+}
+
+/// Issue 3: a guest that never reads cannot hold what the host has ended.
+#[test]
+fn the_last_bytes_wait_for_a_minute() {
+    run(async {
+        let mut bench = Bench::new().await;
+        let mut stream = bench.connect(10_000).await;
+        // More than the guest's window, and then the end from both sides.
+        stream.write_all(&[0; 20_000]).await.unwrap();
+        let here = SocketAddr::new(network::GUEST.into(), 10_000);
+        bench.guest.get_mut(&here).unwrap().socket().close();
+        stream.shutdown().await.unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+            bench.exchange();
+        }
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the guest's end came through");
+        assert_eq!(bench.open(), 1);
+        pause();
+        bench.pass(Duration::from_secs(120), true).await;
+        assert_eq!(bench.open(), 0);
+    });
+}
