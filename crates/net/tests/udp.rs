@@ -75,7 +75,7 @@ fn datagrams_of_every_size_come_back() {
             net.guest.inside(|| {
                 let socket = connect(asked);
                 for size in sizes {
-                    assert_eq!(ask(&socket, &bytes(size)), bytes(size), "{asked} {size}");
+                    assert!(ask(&socket, &bytes(size)) == bytes(size), "{asked} {size}");
                 }
             });
             server.join().unwrap();
@@ -283,10 +283,8 @@ fn clients_of_a_published_port_keep_their_addresses() {
                 let answer = ask(&client, &bytes(size));
                 let expected = format!("{seen}:{} ", client.local_addr().unwrap().port());
                 let (begin, rest) = answer.split_at(expected.len());
-                assert_eq!(
-                    (String::from_utf8_lossy(begin).as_ref(), rest),
-                    (expected.as_str(), &bytes(size)[..])
-                );
+                assert_eq!(String::from_utf8_lossy(begin), expected);
+                assert!(rest == bytes(size), "{size} bytes came back as they were");
             }
         }
         service.join().unwrap();

@@ -155,4 +155,20 @@ mod tests {
             }
         }
     }
+
+    /// A client that was quicker than the gateway is the same client afterwards.
+    #[tokio::test]
+    async fn a_datagram_from_before_the_takeover_has_its_address_too() {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        let client = client(SocketAddr::from(([127, 0, 0, 9], socket.local_addr().unwrap().port())));
+        client.send(b"early").unwrap();
+        let bound = Bound::new(socket).unwrap();
+        client.send(b"late").unwrap();
+        let mut locals = Vec::new();
+        while locals.len() < 2 {
+            bound.inner.readable().await.unwrap();
+            locals.extend(bound.receive(&mut [0; 100]).map(|(_, _, local)| local));
+        }
+        assert!(locals[0].is_some() && locals[0] == locals[1], "{locals:?}");
+    }
 }
