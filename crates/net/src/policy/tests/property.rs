@@ -107,7 +107,7 @@ fn said_and_bytes() -> Vec<(Option<Name>, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Issue 3, point 2: first match wins. What is decided before a connection speaks is what would be decided after it
     /// spoke, whatever it said.
