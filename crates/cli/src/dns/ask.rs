@@ -7,6 +7,10 @@ use std::time::Duration;
 use dhow_model::network::DOMAIN;
 use serde::Serialize;
 
+/// Types of records.
+const A: u8 = 1;
+const TXT: u8 = 16;
+
 /// Whether something works, and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Answer {
@@ -31,19 +35,25 @@ pub fn name() -> String {
     format!("host.{DOMAIN}")
 }
 
-/// Asks our port, over UDP and TCP.
-pub fn port(address: SocketAddr, limit: Duration) -> Answer {
-    let answers = [("UDP", udp(address, limit)), ("TCP", tcp(address, limit))];
-    for (protocol, answer) in answers {
+/// Asks our port, over UDP and TCP, and whose engine it is.
+pub fn port(address: SocketAddr, engine: &str, limit: Duration) -> Answer {
+    let asked = question(&name(), A);
+    for (protocol, answer) in [("UDP", udp(address, &asked, limit)), ("TCP", tcp(address, &asked, limit))] {
         match answer {
-            Ok(reply) if is_ours(&reply) => {}
+            Ok(reply) if is_answer(&asked, &reply) && reply.ends_with(&[0, 4, 127, 0, 0, 1]) => {}
             Ok(_) => return Answer::bad(format!("{address} answers over {protocol}, but is not Dhow")),
             Err(error) => {
                 return Answer::bad(format!("{address} does not answer over {protocol}: {}", words(&error)));
             }
         }
     }
-    Answer::good(format!("{address} answers"))
+    let asked = question(DOMAIN, TXT);
+    match udp(address, &asked, limit).ok().and_then(|reply| engine_of(&asked, &reply)) {
+        Some(other) if other != engine => {
+            Answer::bad(format!("{address} is another engine's ({other}); this one is {engine}"))
+        }
+        _ => Answer::good(format!("{address} answers")),
+    }
 }
 
 /// Asks the host's resolver, as every program does. It may take longer than `limit` by itself; then it is left alone.
@@ -73,41 +83,47 @@ fn judge(answer: io::Result<Vec<IpAddr>>) -> Answer {
     }
 }
 
-/// A question for the address of [`name`].
-fn question() -> Vec<u8> {
+fn question(name: &str, kind: u8) -> Vec<u8> {
     let id = std::process::id().to_be_bytes();
     let mut bytes = vec![id[2], id[3], 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name().split('.') {
+    for label in name.split('.') {
         bytes.push(u8::try_from(label.len()).unwrap_or(0));
         bytes.extend(label.bytes());
     }
-    bytes.extend([0, 0, 1, 0, 1]);
+    bytes.extend([0, 0, kind, 0, 1]);
     bytes
 }
 
-/// Whether it answers our question with 127.0.0.1, and as one who owns the name.
-fn is_ours(reply: &[u8]) -> bool {
-    let asked = question();
+/// Whether it answers this question, with a record, and as one who owns the name.
+fn is_answer(asked: &[u8], reply: &[u8]) -> bool {
     let head = reply.len() > asked.len() && reply[..2] == asked[..2] && reply[2] & 0x84 == 0x84;
-    head && reply[3] & 0x0f == 0 && reply[6..8] != [0, 0] && reply.ends_with(&[0, 4, 127, 0, 0, 1])
+    head && reply[3] & 0x0f == 0 && reply[6..8] != [0, 0]
 }
 
-fn udp(address: SocketAddr, limit: Duration) -> io::Result<Vec<u8>> {
+/// The engine's tag, in the one string of a TXT record at the message's end.
+fn engine_of(asked: &[u8], reply: &[u8]) -> Option<String> {
+    if !is_answer(asked, reply) {
+        return None;
+    }
+    let text = String::from_utf8_lossy(reply.get(asked.len()..)?).into_owned();
+    text.split_once("engine=").map(|(_, tag)| crate::text::one_line(tag))
+}
+
+fn udp(address: SocketAddr, question: &[u8], limit: Duration) -> io::Result<Vec<u8>> {
     let socket = UdpSocket::bind(("127.0.0.1", 0))?;
     socket.connect(address)?;
     socket.set_read_timeout(Some(limit))?;
-    socket.send(&question())?;
+    socket.send(question)?;
     let mut reply = vec![0; 512];
     let length = socket.recv(&mut reply)?;
     reply.truncate(length);
     Ok(reply)
 }
 
-fn tcp(address: SocketAddr, limit: Duration) -> io::Result<Vec<u8>> {
+fn tcp(address: SocketAddr, question: &[u8], limit: Duration) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
-    let question = question();
     let mut framed = u16::try_from(question.len()).unwrap_or(0).to_be_bytes().to_vec();
     framed.extend(question);
     stream.write_all(&framed)?;
@@ -125,3 +141,7 @@ fn words(error: &io::Error) -> String {
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+#[path = "ask_tests.rs"]
+mod tests;

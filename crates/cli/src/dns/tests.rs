@@ -316,25 +316,47 @@ fn the_status_document_keeps_its_field_names() {
     insta::assert_snapshot!(serde_json::to_string(&status).unwrap(), @r#"{"domain":"dhow.internal","port":1,"resolver":null,"path":null,"file":{"works":true,"found":"x"},"listener":{"works":true,"found":"x"},"host":{"works":true,"found":"x"}}"#);
 }
 
-#[test]
-fn a_port_is_asked_for_what_it_says_and_not_just_whether_it_listens() {
-    let limit = std::time::Duration::from_millis(500);
-    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = tcp.local_addr().unwrap();
-    let nobody = ask::port(address, limit);
-    assert!(!nobody.works && nobody.found.contains("over UDP: nobody listens there"), "{nobody:?}");
-    let udp = std::net::UdpSocket::bind(address).unwrap();
-    let silent = ask::port(address, limit);
-    assert!(!silent.works && silent.found.contains("not in time"), "{silent:?}");
-    let echo = std::thread::spawn(move || {
-        let mut buffer = [0; 512];
-        for _ in 0..2 {
-            let (length, client) = udp.recv_from(&mut buffer).unwrap();
-            udp.send_to(&buffer[..length], client).unwrap();
-        }
-    });
-    // The first datagram is the one that was left unanswered.
-    let other = ask::port(address, limit);
-    assert!(!other.works && other.found.contains("is not Dhow"), "{other:?}");
-    echo.join().unwrap();
+/// The commands as they are typed, on another directory.
+#[tokio::test]
+async fn commands_on_another_directory_write_and_remove_one_file() {
+    use crate::args::{DnsVerb, Where};
+    let root = Root::of(&[STUB, LINKS, LIBRARY_258, ("etc/systemd/resolved.conf", "")]);
+    let home = tempfile::tempdir().unwrap();
+    let caller = crate::command::Caller {
+        home: dhow_home::Home::at(home.path().join("home")).unwrap(),
+        output: crate::output::Output {
+            json: true,
+            quiet: true,
+            no_progress: true,
+            verbose: false,
+            stdout: Style::PLAIN,
+            stderr: Style::PLAIN,
+        },
+        time_limit: Some(std::time::Duration::from_millis(300)),
+    };
+    let place = || Where { root: Some(root.0.path().to_owned()) };
+    let install = |dry_run| DnsVerb::Install { place: place(), dry_run };
+    let uninstall = |dry_run| DnsVerb::Uninstall { place: place(), dry_run };
+    let path = root.path(plan::PLACES[0]);
+    let before = root.all();
+    assert_eq!(run(&caller, &install(true)).await.unwrap(), 0);
+    assert_eq!(run(&caller, &uninstall(false)).await.unwrap(), 0);
+    assert_eq!(root.all(), before, "a dry run and nothing to remove");
+    assert_eq!(run(&caller, &DnsVerb::Status { place: place() }).await.unwrap(), 1);
+    for _ in 0..2 {
+        assert_eq!(run(&caller, &install(false)).await.unwrap(), 0);
+        assert!(matches!(file::state(&path).unwrap(), State::Ours(_)));
+    }
+    let installed = root.all();
+    assert_eq!(run(&caller, &uninstall(true)).await.unwrap(), 0);
+    assert_eq!(root.all(), installed);
+    // systemd went back to an older version: what we wrote is found all the same.
+    std::fs::rename(root.path(LIBRARY_258.0), root.path("usr/lib64/systemd/libsystemd-shared-252.so"))
+        .unwrap();
+    root.put(plan::PLACES[2], "server=/other/127.0.0.1\n");
+    assert_eq!(run(&caller, &uninstall(false)).await.unwrap(), 0);
+    assert!(!path.parent().unwrap().exists());
+    let error = run(&caller, &uninstall(false)).await.unwrap_err();
+    assert_eq!(error.code(), "dns-foreign");
+    assert!(root.path(plan::PLACES[2]).exists());
 }

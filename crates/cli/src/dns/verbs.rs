@@ -81,7 +81,10 @@ impl<'a> Scene<'a> {
         let unasked = |why: &str| Answer { works: false, found: why.to_owned() };
         let listener = match self.port {
             0 => unasked("dns.port is 0 in the configuration"),
-            port => ask::port(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), limit.min(ANSWER)),
+            port => {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                ask::port(address, &self.caller.home.tag(), limit.min(ANSWER))
+            }
         };
         let host = if self.live {
             ask::resolver(limit).await

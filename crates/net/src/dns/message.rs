@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::rdata::{A, AAAA, HINFO, PTR, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, HINFO, PTR, SOA, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::server::Over;
@@ -209,6 +209,12 @@ impl Question {
         let zone = absolute(zone)?;
         let soa = SOA::new(zone.clone(), absolute("hostmaster.dhow.internal")?, 1, 60, 60, 60, TTL);
         Some(Record::from_rdata(zone, TTL, RData::SOA(soa)))
+    }
+
+    /// TXT that names the engine, see [`super::Names::of_engine`].
+    pub(crate) fn engine(&self, tag: &str) -> Record {
+        let text = TXT::new(vec![format!("engine={tag}")]);
+        Record::from_rdata(self.name.clone(), TTL, RData::TXT(text))
     }
 
     fn hinfo(&self) -> Record {

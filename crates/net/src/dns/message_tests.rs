@@ -102,6 +102,20 @@ async fn what_exists_without_the_type_is_empty_and_what_does_not_exist_is_not_th
     }
 }
 
+/// Only one of several engines has the port that the host's resolver knows.
+#[tokio::test]
+async fn the_domain_says_whose_it_is() {
+    let names = crate::dns::Names::new();
+    names.of_engine("1234abcd");
+    names.of_engine("another");
+    let upstreams = crate::dns::Upstreams::fixed(Vec::new());
+    let dns = crate::dns::Dns::new(names, upstreams, std::sync::Arc::new(crate::dns::Open));
+    let answer = testing::ask(&dns, "dhow.internal.", RecordType::TXT).await;
+    assert!(matches!(&answer.answers[0].data, RData::TXT(t) if t.to_string() == "engine=1234abcd"));
+    let other = testing::ask(&dns, "host.dhow.internal.", RecordType::TXT).await;
+    assert!(other.answers.is_empty());
+}
+
 #[tokio::test]
 async fn the_answer_repeats_the_question_as_it_was_spelled() {
     let dns = testing::dns(&[]);

@@ -1,7 +1,7 @@
 //! The one table of names (spec 5.3), swapped whole: whoever asks sees all of a change or nothing of it.
 
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::table::Table;
 
@@ -26,6 +26,7 @@ pub struct Container {
 #[derive(Debug, Default)]
 pub struct Names {
     table: RwLock<Arc<Table>>,
+    engine: OnceLock<String>,
 }
 
 impl Names {
@@ -33,6 +34,17 @@ impl Names {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// Whose names these are, once: the tag of the engine's directory. `dhow dns status` asks for it, since only one of several
+    /// engines can have the port that the host's resolver knows.
+    pub fn of_engine(&self, tag: impl Into<String>) {
+        // The first one stays: an engine never becomes another.
+        self.engine.get_or_init(|| tag.into());
+    }
+
+    pub(crate) fn engine(&self) -> Option<&str> {
+        self.engine.get().map(String::as_str)
     }
 
     /// The containers that run now take the place of all earlier ones.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dhow_model::network::DOMAIN;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use tokio::sync::watch;
@@ -106,8 +107,14 @@ impl Dns {
             Found::Known { zone, addresses, pointers } => {
                 let mut records = question.addresses(&addresses);
                 records.extend(question.pointers(&pointers));
-                if question.kind == RecordType::SOA && question.key == zone {
-                    records.extend(Question::start_of(&zone));
+                if question.key == zone {
+                    match question.kind {
+                        RecordType::SOA => records.extend(Question::start_of(&zone)),
+                        RecordType::TXT if zone == DOMAIN => {
+                            records.extend(self.names.engine().map(|tag| question.engine(tag)));
+                        }
+                        _ => {}
+                    }
                 }
                 (zone, records)
             }

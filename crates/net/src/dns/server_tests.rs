@@ -48,10 +48,10 @@ async fn a_silent_resolver_is_passed_over_and_then_asked_last() {
     let dns = dns(&[silent, second.address]);
     let began = std::time::Instant::now();
     assert_eq!(last_bytes(&ask(&dns, "a.example.", A).await), [2]);
-    assert!(began.elapsed() >= Duration::from_millis(250));
+    assert!(began.elapsed() >= Duration::from_millis(500));
     let began = std::time::Instant::now();
     assert_eq!(last_bytes(&ask(&dns, "b.example.", A).await), [2]);
-    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(450), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_resolver_that_is_not_there_or_fails_is_passed_over_at_once() {
     let began = std::time::Instant::now();
     let dns = dns(&[gone, failing.address, third.address]);
     assert_eq!(last_bytes(&ask(&dns, "a.example.", A).await), [3]);
-    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(450), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn when_all_fail_the_asker_is_told_in_time() {
     let (silent, _socket) = dead(true).await;
     let began = std::time::Instant::now();
     assert_eq!(code(&ask(&dns(&[silent]), "a.example.", A).await), ResponseCode::ServFail);
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(3));
     let refusing = Upstream::start(|q, _, _| vec![Deed::Send(failing(q, ResponseCode::Refused))]).await;
     let two = dns(&[refusing.address, refusing.address]);
     assert_eq!(code(&ask(&two, "a.example.", A).await), ResponseCode::Refused);
@@ -78,7 +78,7 @@ async fn when_all_fail_the_asker_is_told_in_time() {
     let began = std::time::Instant::now();
     let nobody = ask(&dns(&[]), "a.example.", A).await;
     assert_eq!(code(&nobody), ResponseCode::ServFail);
-    assert!(began.elapsed() < Duration::from_millis(200));
+    assert!(began.elapsed() < Duration::from_millis(450));
 }
 
 #[tokio::test]
@@ -215,10 +215,10 @@ async fn local_names_do_not_wait_for_upstreams_however_many_are_asked() {
     for _ in 0..100 {
         assert_eq!(last_bytes(&ask(&dns, "db.dhow.internal.", A).await), [2]);
     }
-    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(450), "{:?}", began.elapsed());
     let refused = ask(&dns, "one.more.example.", A);
     let answer =
-        timeout(Duration::from_millis(100), refused).await.expect("more than enough is refused at once");
+        timeout(Duration::from_millis(450), refused).await.expect("more than enough is refused at once");
     assert_eq!(code(&answer), ResponseCode::ServFail);
     let answers = hanging.join_all().await;
     assert!(answers.iter().all(|answer| code(answer) == ResponseCode::ServFail));
@@ -253,13 +253,16 @@ async fn resolvers_that_change_in_mid_flight_are_followed() {
     assert_eq!(code(&ask(&dns, "a.example.", A).await), ResponseCode::ServFail);
     put("nameserver 127.0.0.1\n");
     tokio::time::sleep(Duration::from_millis(150)).await;
-    assert_eq!(last_bytes(&ask(&dns, "a.example.", A).await), [1], "back at once");
+    assert_eq!(last_bytes(&ask(&dns, "a.example.", A).await), [1], "back sooner than a second");
     assert_eq!((old.asked(), new.asked()), (2, 1));
 }
 
+/// A name and its addresses.
+type Pinned = (String, Vec<(IpAddr, Duration)>);
+
 #[derive(Default)]
 struct Guard {
-    pinned: Mutex<Vec<(String, Vec<(IpAddr, Duration)>)>>,
+    pinned: Mutex<Vec<Pinned>>,
 }
 
 impl Gate for Guard {

@@ -159,7 +159,7 @@ pub(crate) fn query(name: &str, kind: RecordType) -> Message {
 
 /// Impatient settings for these servers.
 pub(crate) fn settings(servers: &[SocketAddr]) -> Settings {
-    Settings { servers: servers.to_vec(), timeout: Duration::from_millis(250), attempts: 2, tcp: false }
+    Settings { servers: servers.to_vec(), timeout: Duration::from_millis(500), attempts: 2, tcp: false }
 }
 
 /// A resolver with two containers in front of these servers.
