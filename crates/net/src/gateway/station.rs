@@ -19,7 +19,7 @@ use super::tcp::Tcp;
 use super::udp::Udp;
 use crate::packet::ethernet::{Frame, Kind};
 use crate::packet::fragments::Fragments;
-use crate::packet::{arp, ndp};
+use crate::packet::{arp, is_ours, ndp};
 
 pub(super) struct Station {
     pub(super) context: Rc<Context>,
@@ -79,6 +79,11 @@ impl Station {
     }
 
     fn packet(&self, packet: &IpPacket<'_>) {
+        // Nobody else sends as one of us. What the host's interface sent to a container that is gone comes back like this,
+        // and would go round for ever.
+        if is_ours(packet.source) {
+            return self.context.counters.count(Reason::Martian);
+        }
         if !packet.fragment {
             return self.whole(packet);
         }

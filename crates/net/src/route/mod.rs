@@ -33,6 +33,3 @@ pub use dhow_route_helper::install::Place;
 pub use keeper::{Carrier, Route};
 #[cfg(not(target_os = "linux"))]
 pub use unsupported::{Carrier, Device, Place, Route};
-
-#[cfg(all(test, target_os = "linux"))]
-mod real_tests;
