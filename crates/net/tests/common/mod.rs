@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dhow_model::egress::Policy;
-use dhow_net::dns::{Dns, Names, Open, Upstreams};
+use dhow_net::dns::{Dns, Names, Upstreams};
 use dhow_net::gateway::{Gateway, Handle, Limits, Metrics, Options};
 use dhow_net::policy::Egress;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -69,6 +69,8 @@ pub struct Net {
     pub policy: Arc<Egress>,
     gateway: Option<Gateway>,
     wire: Option<tap::Wire>,
+    /// Keeps the guest's interface while no hypervisor is connected.
+    device: File,
     _directory: tempfile::TempDir,
 }
 
@@ -135,11 +137,12 @@ impl Net {
         let options = Options {
             host_loopback: setup.host_loopback,
             policy: policy.clone(),
-            dns: Dns::new(setup.names, setup.upstreams, Arc::new(Open)),
+            dns: Dns::new(setup.names, setup.upstreams, policy.clone()),
             limits: setup.limits,
         };
         let gateway = Gateway::start(UnixListener::bind(&socket).unwrap(), options).unwrap();
         let device = guest.inside(|| tap::open("eth0").unwrap());
+        let spare = device.try_clone().unwrap();
         for command in [
             "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
             "sysctl -qw net.ipv6.conf.eth0.accept_ra=0 net.ipv6.conf.eth0.accept_dad=0",
@@ -157,7 +160,16 @@ impl Net {
             guest.sh(command);
         }
         let wire = tap::Wire::new(device, UnixStream::connect(&socket).unwrap()).unwrap();
-        Net { guest, host, socket, policy, gateway: Some(gateway), wire: Some(wire), _directory: directory }
+        Net {
+            guest,
+            host,
+            socket,
+            policy,
+            gateway: Some(gateway),
+            wire: Some(wire),
+            device: spare,
+            _directory: directory,
+        }
     }
 
     pub fn handle(&self) -> Handle {
@@ -180,6 +192,11 @@ impl Net {
     /// Takes the hypervisor away: its connection is closed.
     pub fn unplug(&mut self) {
         self.wire = None;
+    }
+
+    /// Connects a hypervisor again.
+    pub fn plug(&mut self) {
+        self.wire = Some(tap::Wire::new(self.device.try_clone().unwrap(), self.connect()).unwrap());
     }
 
     /// Stops the gateway before the test ends.

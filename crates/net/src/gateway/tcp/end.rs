@@ -7,41 +7,59 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 
-/// A host socket that never blocks.
-pub(super) enum End {
+/// A host socket that never blocks. Dropped, it is reset, whatever the reason, so that nobody takes a connection that was cut
+/// off for one that came to its end; [`End::close`] is for that.
+pub(super) struct End {
+    stream: Stream,
+    complete: bool,
+}
+
+enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
+impl From<TcpStream> for End {
+    fn from(stream: TcpStream) -> End {
+        End { stream: Stream::Tcp(stream), complete: false }
+    }
+}
+
+impl From<UnixStream> for End {
+    fn from(stream: UnixStream) -> End {
+        End { stream: Stream::Unix(stream), complete: false }
+    }
+}
+
 impl End {
     pub(super) fn try_read(&self, room: &mut [u8]) -> io::Result<usize> {
-        match self {
-            End::Tcp(stream) => stream.try_read(room),
-            End::Unix(stream) => stream.try_read(room),
+        match &self.stream {
+            Stream::Tcp(stream) => stream.try_read(room),
+            Stream::Unix(stream) => stream.try_read(room),
         }
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            End::Tcp(stream) => stream.try_write(bytes),
-            End::Unix(stream) => stream.try_write(bytes),
+        match &self.stream {
+            Stream::Tcp(stream) => stream.try_write(bytes),
+            Stream::Unix(stream) => stream.try_write(bytes),
         }
     }
 
     /// Waits until it may have something to read. An error shows with the next read.
     pub(super) async fn readable(&self) {
-        let ready = match self {
-            End::Tcp(stream) => stream.readable().await,
-            End::Unix(stream) => stream.readable().await,
+        let ready = match &self.stream {
+            Stream::Tcp(stream) => stream.readable().await,
+            Stream::Unix(stream) => stream.readable().await,
         };
         report(ready, "waiting for a host socket to be readable");
     }
 
     /// Waits until it may take something. An error shows with the next write.
     pub(super) async fn writable(&self) {
-        let ready = match self {
-            End::Tcp(stream) => stream.writable().await,
-            End::Unix(stream) => stream.writable().await,
+        let ready = match &self.stream {
+            Stream::Tcp(stream) => stream.writable().await,
+            Stream::Unix(stream) => stream.writable().await,
         };
         report(ready, "waiting for a host socket to be writable");
     }
@@ -51,17 +69,23 @@ impl End {
         report(self.socket().shutdown(Shutdown::Write), "ending one direction of a host socket");
     }
 
-    /// Closes with a reset rather than with an orderly end.
-    pub(super) fn reset(self) {
-        if let End::Tcp(_) = self {
-            report(self.socket().set_linger(Some(Duration::ZERO)), "resetting a host socket");
-        }
+    /// Closes after both directions came to their end.
+    pub(super) fn close(mut self) {
+        self.complete = true;
     }
 
     fn socket(&self) -> SockRef<'_> {
-        match self {
-            End::Tcp(stream) => SockRef::from(stream),
-            End::Unix(stream) => SockRef::from(stream),
+        match &self.stream {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Unix(stream) => SockRef::from(stream),
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let (Stream::Tcp(_), false) = (&self.stream, self.complete) {
+            report(self.socket().set_linger(Some(Duration::ZERO)), "resetting a host socket");
         }
     }
 }

@@ -42,7 +42,8 @@ impl Flow {
         self.wake.notify_one();
     }
 
-    /// Moves bytes until the connection is over. `opened` is dropped when the handshake is.
+    /// Moves bytes until the connection is over, and closes `end`: with a reset unless both directions came to their
+    /// end. `opened` is dropped when the handshake is.
     pub(super) async fn run(&self, end: End, mut pump: Pump, opened: impl Sized) {
         let mut opened = Some((opened, Instant::now() + HANDSHAKE));
         let mut waited_for_room = false;
@@ -50,7 +51,7 @@ impl Flow {
         tokio::pin!(clock);
         loop {
             if self.ended.get() {
-                return end.reset();
+                return;
             }
             let now = Instant::now();
             let next = {
@@ -71,8 +72,8 @@ impl Flow {
                     tokio::task::yield_now().await;
                     continue;
                 }
-                Next::Done => return,
-                Next::Gone | Next::Reset => return end.reset(),
+                Next::Done => return end.close(),
+                Next::Gone | Next::Reset => return,
             };
             let due = [deadline, opened.as_ref().map(|(_, by)| *by)].into_iter().flatten().min();
             // A clock that rings too early only costs a turn; setting it for each segment costs more.

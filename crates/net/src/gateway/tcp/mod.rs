@@ -174,18 +174,18 @@ impl Tcp {
         permit: OwnedSemaphorePermit,
     ) {
         dial::prepare(&client);
-        let client = End::Tcp(client);
+        let client = End::from(client);
         let Some(ends) = self.ends(from, target) else {
             self.context.counters.count(Reason::FlowLimit);
-            return client.reset();
+            return;
         };
         let Some(mut stack) = self.pool.take() else {
             self.context.counters.count(Reason::FlowLimit);
-            return client.reset();
+            return;
         };
         if !stack.connect(ends.peer, ends.guest) {
             self.context.counters.count(Reason::Martian);
-            return client.reset();
+            return;
         }
         let flow = Rc::new(Flow::new(stack, self.context.outbound.clone()));
         self.table.borrow_mut().insert(ends, Entry::Open(flow.clone()));
@@ -256,7 +256,7 @@ impl Seat {
         let waiting = (half_open, context.counters.open(Kind::TcpHalfOpen));
         let end = match service {
             Service::Dns => dns_end(context),
-            Service::Host(target) => dial::dial(target).await.map(End::Tcp),
+            Service::Host(target) => dial::dial(target).await.map(End::from),
         };
         let end = match end {
             Ok(end) => end,
@@ -264,10 +264,10 @@ impl Seat {
         };
         let Some(mut stack) = self.tcp.pool.take() else {
             context.counters.count(Reason::FlowLimit);
-            return end.reset();
+            return;
         };
         if !stack.listen(self.ends.peer) {
-            return end.reset();
+            return;
         }
         let flow = Rc::new(Flow::new(stack, context.outbound.clone()));
         self.tcp.table.borrow_mut().insert(self.ends, Entry::Open(flow.clone()));
@@ -311,5 +311,5 @@ fn dns_end(context: &Context) -> Result<End, Failure> {
     let (ours, theirs) = UnixStream::pair().map_err(|_| Failure::Exhausted)?;
     // It ends with its stream: when our half is dropped, or after its own time limit.
     spawn_local(context.dns.clone().serve_stream(theirs, dns::From::Guest));
-    Ok(End::Unix(ours))
+    Ok(ours.into())
 }
