@@ -1,6 +1,8 @@
 //! What the machine tests share.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod gateway;
+
 use std::time::Duration;
 
 use dhow_testkit::{Image, Result, Scene, engine};

@@ -82,6 +82,7 @@ impl Rig {
         let has_passt = other.carrier.is_some();
         let path = wrapped_qemu(dir.path(), &user, has_passt.then_some(socket.as_path()))?;
         let engine = Engine::prepare()?;
+        engine.dhow(["config", "set", "dns.port", "0"])?.ok()?;
         Run::from(engine.command()?).env("PATH", path).arg("up").limit(Duration::from_secs(180)).ok()?;
         let status = engine.status()?;
         own.carrier = status.supervisor();
