@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::ip::{Datagram, HOPS, Pair};
 use super::{checksum, take, udp, word};
+use crate::gateway::Reason;
 
 /// ICMP's number in an IPv4 header.
 pub(crate) const PROTOCOL: u8 = 1;
@@ -169,16 +170,19 @@ pub(crate) fn intact(pair: Pair, message: &[u8]) -> bool {
 }
 
 /// Reads a message, checksum included.
-pub(crate) fn parse(pair: Pair, message: &[u8]) -> Option<Message<'_>> {
-    let kind = *message.first()?;
-    let rest = message.get(8..)?;
+pub(crate) fn parse(pair: Pair, message: &[u8]) -> Result<Message<'_>, Reason> {
+    let (Some(&kind), Some(identifier), Some(sequence), Some(rest)) =
+        (message.first(), word(message, 4), word(message, 6), message.get(8..))
+    else {
+        return Err(Reason::Malformed);
+    };
     if !intact(pair, message) {
-        return None;
+        return Err(Reason::BadChecksum);
     }
-    let echo = || Some(Echo { identifier: word(message, 4)?, sequence: word(message, 6)?, data: rest });
-    Some(match (pair, kind) {
-        (Pair::V4(..), 8) | (Pair::V6(..), 128) => Message::Request(echo()?),
-        (Pair::V4(..), 0) | (Pair::V6(..), 129) => Message::Reply(echo()?),
+    let echo = Echo { identifier, sequence, data: rest };
+    Ok(match (pair, kind) {
+        (Pair::V4(..), 8) | (Pair::V6(..), 128) => Message::Request(echo),
+        (Pair::V4(..), 0) | (Pair::V6(..), 129) => Message::Reply(echo),
         (Pair::V4(..), 3 | 4 | 5 | 11 | 12) | (Pair::V6(..), 0..=127) => Message::Error(rest),
         _ => Message::Other(kind),
     })

@@ -14,7 +14,7 @@ use super::{icmp, is_ours, take, word};
 pub(crate) const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x0064, 0x68ff, 0xfe6f, 0x7701);
 /// Everyone on the link.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-/// How long a router may be used that nobody hears of again, seconds (RFC 8319's limit): 18 hours, and stations ask anew.
+/// How long a router may be used that nobody hears of again, seconds (RFC 8319's limit): 18 hours.
 const ROUTER_LIFETIME: u16 = 65_535;
 /// How long the prefix and the resolver may be used: for ever.
 const FOR_EVER: [u8; 4] = [0xff; 4];
@@ -67,7 +67,20 @@ fn router(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> Option<Vec
     if !for_us || !well_formed(message.get(8..)?) {
         return None;
     }
-    let to = if source.is_unspecified() { ALL_NODES } else { source };
+    advertise(if source.is_unspecified() { ALL_NODES } else { source })
+}
+
+/// What everyone on the link is told of the router, unasked.
+pub(crate) fn advertisement() -> Option<Vec<u8>> {
+    advertise(ALL_NODES)
+}
+
+/// Whether a packet that [`answer`] made tells of the router.
+pub(crate) fn is_advertisement(answer: &[u8]) -> bool {
+    answer.get(40) == Some(&ROUTER_ADVERTISEMENT)
+}
+
+fn advertise(to: Ipv6Addr) -> Option<Vec<u8>> {
     let mut advertisement = vec![ROUTER_ADVERTISEMENT, 0, 0, 0];
     // Hop limit of packets; neither addresses nor anything else by DHCPv6; no times for reachability.
     advertisement.extend_from_slice(&[64, 0]);

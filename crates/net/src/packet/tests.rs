@@ -504,7 +504,7 @@ mod icmp_messages {
             let back = Pair::new(packet.source, packet.destination).unwrap();
             assert_eq!(packet.payload[..2], begin);
             assert_eq!(packet.bytes.len(), if six { 1280 } else { 576 });
-            let Some(icmp::Message::Error(quoted)) = icmp::parse(back, packet.payload) else { panic!() };
+            let Ok(icmp::Message::Error(quoted)) = icmp::parse(back, packet.payload) else { panic!() };
             assert_eq!(quoted, &about[..quoted.len()]);
             let (source, destination) = icmp::quoted_udp(quoted).unwrap();
             assert_eq!((source.port(), destination.port()), (4000, 53));
@@ -550,7 +550,7 @@ mod icmp_messages {
             let error = icmp::udp_error(destination, sent, 3000, b"begin", Problem::Port).unwrap();
             let packet = IpPacket::parse(&error).unwrap();
             let back = Pair::new(packet.source, packet.destination).unwrap();
-            let Some(icmp::Message::Error(quoted)) = icmp::parse(back, packet.payload) else { panic!() };
+            let Ok(icmp::Message::Error(quoted)) = icmp::parse(back, packet.payload) else { panic!() };
             assert_eq!(icmp::quoted_udp(quoted), Some(sent));
             let header = if six { 40 } else { 20 };
             assert_eq!(quoted[header + 4..header + 6], 3008_u16.to_be_bytes());
@@ -563,14 +563,11 @@ mod icmp_messages {
         for six in [false, true] {
             let echo = icmp::Echo { identifier: 77, sequence: 3, data: b"abcdefgh" };
             let message = icmp::request(pair(six), echo);
-            assert_eq!(icmp::parse(pair(six), &message), Some(icmp::Message::Request(echo)));
-            assert_eq!(
-                icmp::parse(pair(six), &icmp::reply(pair(six), echo)),
-                Some(icmp::Message::Reply(echo))
-            );
+            assert_eq!(icmp::parse(pair(six), &message), Ok(icmp::Message::Request(echo)));
+            assert_eq!(icmp::parse(pair(six), &icmp::reply(pair(six), echo)), Ok(icmp::Message::Reply(echo)));
             let mut damaged = message;
             damaged[9] ^= 1;
-            assert_eq!(icmp::parse(pair(six), &damaged), None);
+            assert_eq!(icmp::parse(pair(six), &damaged), Err(Reason::BadChecksum));
         }
     }
 }

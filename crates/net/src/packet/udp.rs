@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::ip::Pair;
 use super::word;
+use crate::gateway::Reason;
 
 /// Length of the header, bytes.
 pub(crate) const HEADER: usize = 8;
@@ -23,18 +24,19 @@ pub(crate) struct Udp<'a> {
 
 impl<'a> Udp<'a> {
     /// Cuts a message and checks its length and checksum. IPv6 must carry a checksum, IPv4 may leave it zero.
-    pub(crate) fn parse(pair: Pair, message: &'a [u8]) -> Option<Udp<'a>> {
-        let length = usize::from(word(message, 4)?);
-        let message = message.get(..length)?;
-        let payload = message.get(HEADER..)?;
-        let summed = word(message, 6)? != 0;
-        if summed && pair.checksum(PROTOCOL, message) != 0 {
-            return None;
+    pub(crate) fn parse(pair: Pair, message: &'a [u8]) -> Result<Udp<'a>, Reason> {
+        let (Some(source), Some(destination), Some(length), Some(sum)) =
+            (word(message, 0), word(message, 2), word(message, 4), word(message, 6))
+        else {
+            return Err(Reason::Malformed);
+        };
+        let message = message.get(..usize::from(length)).ok_or(Reason::Malformed)?;
+        let payload = message.get(HEADER..).ok_or(Reason::Malformed)?;
+        let unsummed = sum == 0 && matches!(pair, Pair::V4(..));
+        if !unsummed && (sum == 0 || pair.checksum(PROTOCOL, message) != 0) {
+            return Err(Reason::BadChecksum);
         }
-        if !summed && matches!(pair, Pair::V6(..)) {
-            return None;
-        }
-        Some(Udp { source: word(message, 0)?, destination: word(message, 2)?, payload })
+        Ok(Udp { source, destination, payload })
     }
 }
 

@@ -9,7 +9,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::ping::{Key, Ping};
@@ -22,13 +24,16 @@ use super::{Context, Kind, Reason};
 use crate::packet::icmp::{self, Echo, Message, Problem};
 use crate::packet::ip::Pair;
 use crate::packet::is_ours;
-use crate::packet::ndp::LINK_LOCAL;
+use crate::packet::ndp::{self, LINK_LOCAL};
 use crate::policy::{Protocol, Verdict};
 
 /// Echo requests in a second, and at once after a pause: what `ping -f` on a real network gets through is more, what anybody
 /// needs is less.
 const PER_SECOND: u32 = 500;
 const AT_ONCE: u32 = 1000;
+
+/// How often a guest that asked is told of its router.
+const ADVERTISE: Duration = Duration::from_secs(30 * 60);
 
 /// All ICMP of one guest. A clone is the same. Lives on the gateway's thread, within its `LocalSet`.
 #[derive(Clone)]
@@ -39,6 +44,7 @@ struct Inner {
     reports: Reports,
     udp: Udp,
     rate: RefCell<Rate>,
+    advertising: RefCell<Option<AbortHandle>>,
     limit: usize,
     pings: RefCell<HashMap<Key, Rc<Ping>>>,
     identifier: Cell<u16>,
@@ -54,6 +60,7 @@ impl Icmp {
             reports,
             udp,
             rate: RefCell::new(Rate::new(PER_SECOND, AT_ONCE, Instant::now())),
+            advertising: RefCell::default(),
             limit,
             pings: RefCell::default(),
             identifier: Cell::new(std::process::id() as u16),
@@ -65,10 +72,10 @@ impl Icmp {
     /// Takes a whole message from the guest; neighbour discovery has been answered before.
     pub(crate) fn packet(&self, packet: &IpPacket<'_>) {
         let counters = &self.0.context.counters;
-        let pair = Pair::new(packet.source, packet.destination);
-        let Some((pair, message)) = pair.and_then(|pair| Some((pair, icmp::parse(pair, packet.payload)?)))
-        else {
-            return counters.count(Reason::Malformed);
+        let Some(pair) = Pair::new(packet.source, packet.destination) else { return };
+        let message = match icmp::parse(pair, packet.payload) {
+            Ok(message) => message,
+            Err(reason) => return counters.count(reason),
         };
         let sane = source_is_sane(packet.source) && !is_ours(packet.source);
         match message {
@@ -163,8 +170,30 @@ impl Icmp {
         Ok(ping)
     }
 
+    /// Tells the guest of its router now and then, so that it does not forget (RFC 4861, 6.2.1). Begins when a station has
+    /// asked for routers; one that does not is not told.
+    pub(crate) fn advertise(&self) {
+        let mut advertising = self.0.advertising.borrow_mut();
+        if advertising.is_some() {
+            return;
+        }
+        let outbound = self.0.context.outbound.clone();
+        let task = tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(ADVERTISE).await;
+                if let Some(packet) = ndp::advertisement() {
+                    outbound.packet(packet.len(), |room| room.copy_from_slice(&packet));
+                }
+            }
+        });
+        *advertising = Some(task.abort_handle());
+    }
+
     /// Ends every conversation: the guest's link is gone.
     pub(crate) fn end_all(&self) {
+        if let Some(advertising) = self.0.advertising.borrow_mut().take() {
+            advertising.abort();
+        }
         for (_, ping) in self.0.pings.borrow_mut().drain() {
             ping.give_up();
         }

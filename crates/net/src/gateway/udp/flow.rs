@@ -2,6 +2,7 @@
 //! too long.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -30,12 +31,33 @@ pub(super) struct Flow {
     pub(super) key: Key,
     pub(super) socket: HostSocket,
     pub(super) life: RefCell<Life>,
+    /// Peers that the guest has sent to, as it calls them: the last few.
+    pub(super) peers: RefCell<VecDeque<SocketAddr>>,
     /// Cancelled when the flow has been given up for another.
     pub(super) given_up: CancellationToken,
     pub(super) _open: Open,
 }
 
+/// Peers that a flow remembers.
+const PEERS: usize = 16;
+
 impl Flow {
+    /// Whether the guest has sent to a peer in this flow.
+    pub(super) fn knows(&self, peer: SocketAddr) -> bool {
+        self.peers.borrow().contains(&peer)
+    }
+
+    /// Notes that the guest sends to a peer.
+    pub(super) fn remember(&self, peer: SocketAddr) {
+        let mut peers = self.peers.borrow_mut();
+        if peers.back() != Some(&peer) && !peers.contains(&peer) {
+            if peers.len() == PEERS {
+                peers.pop_front();
+            }
+            peers.push_back(peer);
+        }
+    }
+
     /// A peer as the guest knows it; `None`: the guest has no name for it, and could not have asked it in this way.
     fn seen(&self, peer: SocketAddr) -> Option<SocketAddr> {
         let six = peer.is_ipv6();
@@ -131,7 +153,7 @@ impl Udp {
             self.0.context.counters.count(Reason::Martian);
             return;
         };
-        if !self.permits(from) {
+        if !flow.knows(from) && !self.allows(from) {
             self.0.context.counters.count(Reason::Denied);
             return;
         }

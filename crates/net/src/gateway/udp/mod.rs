@@ -22,11 +22,12 @@ mod tests;
 pub(super) use self::socket::problem;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use dhow_model::network::GATEWAY;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +61,8 @@ struct Inner {
     limit: usize,
     flows: RefCell<HashMap<Key, Rc<Flow>>>,
     clients: RefCell<Clients>,
-    questions: Cell<usize>,
+    /// Oldest first.
+    questions: RefCell<VecDeque<AbortHandle>>,
     /// Where datagrams are received, behind room for their header; used by one flow at a time, never across a wait.
     scratch: RefCell<Box<[u8]>>,
     identification: Cell<u32>,
@@ -75,7 +77,7 @@ impl Udp {
             limit,
             flows: RefCell::default(),
             clients: RefCell::new(Clients::new(limit)),
-            questions: Cell::new(0),
+            questions: RefCell::default(),
             scratch: RefCell::new(vec![0; udp::HEADER + LONGEST].into_boxed_slice()),
             identification: Cell::new(1),
         }))
@@ -84,10 +86,11 @@ impl Udp {
     /// Takes a whole datagram from the guest.
     pub(crate) fn packet(&self, packet: &IpPacket<'_>) {
         let parsed = Pair::new(packet.source, packet.destination)
+            .ok_or(Reason::Malformed)
             .and_then(|pair| udp::Udp::parse(pair, packet.payload));
-        let Some(datagram) = parsed else {
-            self.0.context.counters.count(Reason::Malformed);
-            return;
+        let datagram = match parsed {
+            Ok(datagram) => datagram,
+            Err(reason) => return self.0.context.counters.count(reason),
         };
         let from = SocketAddr::new(packet.source, datagram.source);
         let to = SocketAddr::new(packet.destination, datagram.destination);
@@ -100,7 +103,7 @@ impl Udp {
             Ok(Route::Host(..)) if packet.hop_limit <= 1 => {
                 Refusal { reason: Reason::HostUnreachable, problem: Some(Problem::Hops) }
             }
-            Ok(Route::Host(..)) if !self.permits(to) => {
+            Ok(Route::Host(way, _)) if !self.speaks((from, way), to) && !self.permits(to) => {
                 Refusal { reason: Reason::Denied, problem: Some(Problem::Prohibited) }
             }
             Ok(Route::Host(way, address)) => {
@@ -117,10 +120,17 @@ impl Udp {
         }
     }
 
+    /// Whether a flow has spoken with a peer before. What was permitted when it began goes on, as with TCP: the name that it was
+    /// permitted for may long have another address.
+    fn speaks(&self, key: Key, peer: SocketAddr) -> bool {
+        self.0.flows.borrow().get(&key).is_some_and(|flow| flow.knows(peer))
+    }
+
     /// Sends a datagram on its flow's host socket.
     fn send(&self, packet: &IpPacket<'_>, key: Key, to: SocketAddr, payload: &[u8]) -> Result<(), Refusal> {
         let flow = self.flow(key)?;
         flow.life.borrow_mut().sent(to.port(), Instant::now());
+        flow.remember(SocketAddr::new(packet.destination, to.port()));
         flow.socket.send(payload, to, travels_whole(packet), packet.hop_limit - 1).map_err(|error| {
             if too_big(&error) {
                 let (fit, others) = flow.socket.fit();
@@ -158,6 +168,7 @@ impl Udp {
             key,
             socket,
             life: RefCell::new(Life::new(Instant::now())),
+            peers: RefCell::default(),
             given_up: CancellationToken::new(),
             _open: self.0.context.counters.open(Kind::UdpOut),
         });
@@ -195,33 +206,40 @@ impl Udp {
         self.0.clients.borrow_mut().clear();
     }
 
-    /// Whether the policy lets the guest speak with a peer, which it calls by this address.
+    /// Whether the policy lets the guest speak with a peer, which it calls by this address. A denial is logged.
     fn permits(&self, peer: SocketAddr) -> bool {
         let now = Instant::now().into_std();
-        match self.0.context.policy.decide(Protocol::Udp, peer, now) {
-            Verdict::Allow => true,
-            // What cannot be looked into cannot pass for a name.
-            Verdict::Inspect(_) => false,
-            Verdict::Deny(denial) => {
-                self.0.context.policy.log(&denial, now);
-                false
-            }
+        let verdict = self.0.context.policy.decide(Protocol::Udp, peer, now);
+        if let Verdict::Deny(denial) = &verdict {
+            self.0.context.policy.log(denial, now);
         }
+        // What cannot be looked into cannot pass for a name.
+        matches!(verdict, Verdict::Allow)
     }
 
-    /// Answers a question to the gateway's DNS.
+    /// The same for a stranger who speaks first, of whom the log says nothing: the guest did not ask.
+    fn allows(&self, peer: SocketAddr) -> bool {
+        let now = Instant::now().into_std();
+        matches!(self.0.context.policy.decide(Protocol::Udp, peer, now), Verdict::Allow)
+    }
+
+    /// Answers a question to the gateway's DNS. Where too many wait for strangers, the one that has waited longest is given
+    /// up, so that names which are answered at once always are.
     fn question(&self, from: SocketAddr, to: SocketAddr, query: &[u8]) {
-        let waiting = self.0.questions.get();
-        if waiting >= QUESTIONS {
-            self.0.context.counters.count(Reason::FlowLimit);
-            return;
+        let mut questions = self.0.questions.borrow_mut();
+        if questions.len() >= QUESTIONS {
+            questions.retain(|question| !question.is_finished());
         }
-        self.0.questions.set(waiting + 1);
+        if questions.len() >= QUESTIONS
+            && let Some(oldest) = questions.pop_front()
+        {
+            oldest.abort();
+            self.0.context.counters.count(Reason::FlowLimit);
+        }
         let (udp, query) = (self.clone(), query.to_vec());
         let open = self.0.context.counters.open(Kind::UdpOut);
-        tokio::task::spawn_local(async move {
+        let question = tokio::task::spawn_local(async move {
             let answer = udp.0.context.dns.answer(&query, From::Guest, Over::Udp).await;
-            udp.0.questions.set(udp.0.questions.get().saturating_sub(1));
             drop(open);
             if let Some(answer) = answer {
                 let mut message = vec![0; udp::HEADER];
@@ -229,6 +247,7 @@ impl Udp {
                 udp.deliver(to, from, &mut message);
             }
         });
+        questions.push_back(question.abort_handle());
     }
 
     /// Answers a question to the gateway's DHCP server.
