@@ -6,19 +6,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::message::{Flags, PAYLOAD, Question};
+use super::wire::{self, HEADER, IN, OPT, Record, SOA, TSIG};
 
-const HEADER: usize = 12;
 const TC: u8 = 0x02;
 const AA: u8 = 0x04;
 const QR: u8 = 0x80;
 const AD: u8 = 0x20;
 const CD: u8 = 0x10;
-const OPT: u16 = 41;
-const TSIG: u16 = 250;
-const SOA: u16 = 6;
-const A: u16 = 1;
-const AAAA: u16 = 28;
-const IN: u16 = 1;
 /// The EDNS option that says why (RFC 8914).
 const EXTENDED_ERROR: u16 = 15;
 /// Of an upstream's reasons, this much is passed on.
@@ -117,7 +111,8 @@ impl Answer {
     pub(crate) fn read(bytes: &[u8], asked: &[u8]) -> Result<Self, Wrong> {
         let header: [u8; HEADER] = bytes.first_chunk().copied().ok_or(Wrong::Unasked)?;
         let ours = asked.get(..HEADER).ok_or(Wrong::Unasked)?;
-        let question = question_end(asked).and_then(|end| asked.get(HEADER..end)).ok_or(Wrong::Unasked)?;
+        let question =
+            wire::question_end(asked).and_then(|end| asked.get(HEADER..end)).ok_or(Wrong::Unasked)?;
         if header[..2] != ours[..2] || header[2] & 0xf8 != QR {
             return Err(Wrong::Unasked);
         }
@@ -287,73 +282,6 @@ impl Answer {
             bytes.extend(opt);
         }
         bytes
-    }
-}
-
-/// One record's place in a message.
-struct Record {
-    kind: u16,
-    class: u16,
-    ttl: u32,
-    ttl_at: usize,
-    data: usize,
-    end: usize,
-}
-
-impl Record {
-    fn read(bytes: &[u8], at: usize) -> Option<Self> {
-        let fixed = name_end(bytes, at)?;
-        let [k0, k1, c0, c1, t0, t1, t2, t3, l0, l1] = *bytes.get(fixed..)?.first_chunk::<10>()?;
-        let data = fixed + 10;
-        let end = data + usize::from(u16::from_be_bytes([l0, l1]));
-        (end <= bytes.len()).then_some(Self {
-            kind: u16::from_be_bytes([k0, k1]),
-            class: u16::from_be_bytes([c0, c1]),
-            ttl: u32::from_be_bytes([t0, t1, t2, t3]),
-            ttl_at: fixed + 4,
-            data,
-            end,
-        })
-    }
-
-    fn address(&self, bytes: &[u8]) -> Option<IpAddr> {
-        let data = bytes.get(self.data..self.end)?;
-        match self.kind {
-            _ if self.class != IN => None,
-            A => Some(IpAddr::from(<[u8; 4]>::try_from(data).ok()?)),
-            AAAA => Some(IpAddr::from(<[u8; 16]>::try_from(data).ok()?)),
-            _ => None,
-        }
-    }
-
-    /// The last field of an SOA record: how long an absence may be remembered.
-    fn minimum(&self, bytes: &[u8]) -> Option<u32> {
-        bytes.get(self.data..self.end)?.last_chunk().map(|last| u32::from_be_bytes(*last))
-    }
-}
-
-/// Where the question of a message of ours ends.
-fn question_end(bytes: &[u8]) -> Option<usize> {
-    Some(name_end(bytes, HEADER)? + 4).filter(|end| *end <= bytes.len())
-}
-
-/// Where a name ends that begins at `at`: after its root label or its first pointer, which must point back.
-fn name_end(bytes: &[u8], at: usize) -> Option<usize> {
-    let mut here = at;
-    loop {
-        let length = *bytes.get(here)?;
-        match length {
-            0 => return Some(here + 1),
-            1..=63 => here += 1 + usize::from(length),
-            0xc0.. => {
-                let target = usize::from(length & 0x3f) << 8 | usize::from(*bytes.get(here + 1)?);
-                return (HEADER..at.max(HEADER)).contains(&target).then_some(here + 2);
-            }
-            _ => return None,
-        }
-        if here - at > 255 {
-            return None;
-        }
     }
 }
 

@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, PTR, SOA, TXT};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::rr::{DNSClass, Name, RData, Record as Entry, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};
 
 use super::server::Over;
 use super::table;
+use super::wire::{self, HEADER, Record};
 
 /// How long whoever asks may keep an answer of ours, seconds: a container that is renamed or moves to another network answers
 /// at its new place at once (spec 5.2).
@@ -18,7 +20,6 @@ pub(crate) const TTL: u32 = 1;
 pub(crate) const PAYLOAD: u16 = 4096;
 /// The largest UDP answer to somebody without EDNS (RFC 1035, 4.2.1).
 const PLAIN: u16 = 512;
-const HEADER: usize = 12;
 
 /// One question that deserves an answer.
 #[derive(Debug, Clone)]
@@ -107,38 +108,59 @@ pub(crate) fn parse(bytes: &[u8], over: Over) -> Parsed {
     if op_code != OpCode::Query {
         return refuse(ResponseCode::NotImp);
     }
-    // RFC 9619: exactly one; looked at before anything is allocated for it.
+    // RFC 9619: exactly one.
     if questions[..2] != [0, 1] {
         return refuse(ResponseCode::FormErr);
     }
-    match Message::from_vec(bytes) {
-        Ok(message) => understand(message, over),
-        Err(_) => refuse(ResponseCode::FormErr),
+    match read(bytes, over) {
+        Some(question) => understand(question),
+        None => refuse(ResponseCode::FormErr),
     }
 }
 
-fn understand(mut message: Message, over: Over) -> Parsed {
-    let Some(query) = message.queries.pop() else { return Parsed::Silence };
-    let metadata = message.metadata;
-    let edns = message.edns.as_ref();
-    let version = edns.map_or(0, Edns::version);
-    let client = edns.map(|e| Client { size: e.max_payload(), dnssec: e.flags().dnssec_ok });
+/// The question, and the one OPT record among what follows; `None` where it is damaged. Other records say nothing to us and are
+/// passed over unread.
+fn read(bytes: &[u8], over: Over) -> Option<(Question, u8)> {
+    let [id0, id1, first, second, _, _, counts @ ..] = *bytes.first_chunk::<HEADER>()?;
+    let mut decoder = BinDecoder::new(bytes);
+    decoder.read_slice(HEADER).ok()?;
+    let query = Query::read(&mut decoder).ok()?;
+    let (mut at, mut edns, mut version) = (decoder.index(), None, 0);
+    for (section, count) in counts.chunks(2).enumerate() {
+        for _ in 0..u16::from_be_bytes([count[0], count[1]]) {
+            let record = Record::read(bytes, at)?;
+            if record.kind == wire::OPT {
+                // RFC 6891, 6.1.1: one, at the root, in the last section.
+                if edns.is_some() || section != 2 || bytes.get(at) != Some(&0) {
+                    return None;
+                }
+                let [_, ours, flags, _] = record.ttl.to_be_bytes();
+                edns = Some(Client { size: record.class, dnssec: flags & 0x80 != 0 });
+                version = ours;
+            }
+            at = record.end;
+        }
+    }
     let question = Question {
-        id: metadata.id,
+        id: u16::from_be_bytes([id0, id1]),
         key: key(query.name()),
         kind: query.query_type(),
         class: query.query_class(),
         flags: Flags {
-            recursion: metadata.recursion_desired,
-            checking_disabled: metadata.checking_disabled,
-            authentic: metadata.authentic_data,
-            dnssec: client.is_some_and(|c| c.dnssec),
-            edns: client.is_some(),
+            recursion: first & 0x01 != 0,
+            checking_disabled: second & 0x10 != 0,
+            authentic: second & 0x20 != 0,
+            dnssec: edns.is_some_and(|e| e.dnssec),
+            edns: edns.is_some(),
         },
         name: query.name,
-        edns: client,
+        edns,
         over,
     };
+    Some((question, version))
+}
+
+fn understand((question, version): (Question, u8)) -> Parsed {
     if version > 0 {
         return Parsed::Refuse(question.fail(ResponseCode::BADVERS, None));
     }
@@ -184,8 +206,8 @@ impl Question {
     }
 
     /// A and AAAA of a name that is ours.
-    pub(crate) fn addresses(&self, addresses: &[IpAddr]) -> Vec<Record> {
-        let record = |data| Record::from_rdata(self.name.clone(), TTL, data);
+    pub(crate) fn addresses(&self, addresses: &[IpAddr]) -> Vec<Entry> {
+        let record = |data| Entry::from_rdata(self.name.clone(), TTL, data);
         addresses
             .iter()
             .filter_map(|address| match (address, self.kind) {
@@ -197,32 +219,32 @@ impl Question {
     }
 
     /// PTR of an address that is ours.
-    pub(crate) fn pointers(&self, names: &[String]) -> Vec<Record> {
+    pub(crate) fn pointers(&self, names: &[String]) -> Vec<Entry> {
         let records = names.iter().filter_map(|name| {
-            Some(Record::from_rdata(self.name.clone(), TTL, RData::PTR(PTR(absolute(name)?))))
+            Some(Entry::from_rdata(self.name.clone(), TTL, RData::PTR(PTR(absolute(name)?))))
         });
         if self.kind == RecordType::PTR { records.collect() } else { Vec::new() }
     }
 
     /// SOA of a zone that is ours: what does not exist may be remembered as briefly as what does (RFC 2308).
-    pub(crate) fn start_of(zone: &str) -> Option<Record> {
+    pub(crate) fn start_of(zone: &str) -> Option<Entry> {
         let zone = absolute(zone)?;
         let soa = SOA::new(zone.clone(), absolute("hostmaster.dhow.internal")?, 1, 60, 60, 60, TTL);
-        Some(Record::from_rdata(zone, TTL, RData::SOA(soa)))
+        Some(Entry::from_rdata(zone, TTL, RData::SOA(soa)))
     }
 
     /// TXT that names the engine, see [`super::Names::of_engine`].
-    pub(crate) fn engine(&self, tag: &str) -> Record {
+    pub(crate) fn engine(&self, tag: &str) -> Entry {
         let text = TXT::new(vec![format!("engine={tag}")]);
-        Record::from_rdata(self.name.clone(), TTL, RData::TXT(text))
+        Entry::from_rdata(self.name.clone(), TTL, RData::TXT(text))
     }
 
-    fn hinfo(&self) -> Record {
-        Record::from_rdata(self.name.clone(), TTL, RData::HINFO(HINFO::new("RFC8482".into(), String::new())))
+    fn hinfo(&self) -> Entry {
+        Entry::from_rdata(self.name.clone(), TTL, RData::HINFO(HINFO::new("RFC8482".into(), String::new())))
     }
 
     /// An answer of ours.
-    pub(crate) fn answer(&self, records: Vec<Record>) -> Vec<u8> {
+    pub(crate) fn answer(&self, records: Vec<Entry>) -> Vec<u8> {
         let mut message = self.reply(ResponseCode::NoError, None);
         message.metadata.authoritative = true;
         message.answers = records;

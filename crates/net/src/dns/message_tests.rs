@@ -1,6 +1,8 @@
 use hickory_proto::op::Message;
 use proptest::prelude::*;
 
+use hickory_proto::rr::Record;
+
 use super::*;
 use crate::dns::server::From;
 use crate::dns::testing;

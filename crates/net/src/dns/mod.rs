@@ -27,6 +27,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod upstreams;
+mod wire;
 
 pub use gate::{Gate, Open};
 pub use host::{Error, HostPort};
