@@ -219,10 +219,18 @@ impl<'a> Scene<'a> {
 
     /// What to type for root's rights; nothing here ever types it by itself.
     fn sudo(&self, verb: &str) -> String {
-        let program = std::env::current_exe().map_or_else(|_| "dhow".to_owned(), |p| p.display().to_string());
-        let home = self.caller.home.root().display();
-        format!("sudo {program} --home {home} dns {verb}")
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("dhow"));
+        let (program, home) = (quoted(&program), quoted(self.caller.home.root()));
+        let root = if self.live { String::new() } else { format!(" --root {}", quoted(&self.root)) };
+        format!("sudo {program} --home {home} dns {verb}{root}")
     }
+}
+
+/// A path as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
 fn second_line(words: &str) -> String {
@@ -286,4 +294,20 @@ pub fn render(status: &Status, style: Style) -> String {
     out.push_str(&line("file", &status.file, file));
     out.push_str(&line("host", &status.host, host));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_to_type_survives_the_shell() {
+        for (path, expected) in [
+            ("/usr/bin/dhow", "/usr/bin/dhow"),
+            ("/home/a b/.dhow", "'/home/a b/.dhow'"),
+            ("/it's/$HOME", r"'/it'\''s/$HOME'"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), expected);
+        }
+    }
 }

@@ -174,7 +174,7 @@ impl Dns {
 
     fn deny(&self, question: &Question, denial: &dyn std::fmt::Display) -> Vec<u8> {
         if lock(&self.denied).is_news(&question.key, Instant::now().into_std()) {
-            tracing::info!(target: "egress", name = question.key, "{denial}");
+            tracing::warn!(target: "egress", name = question.key, "{denial}");
         }
         question.fail(ResponseCode::Refused, Some(Why::Blocked))
     }
