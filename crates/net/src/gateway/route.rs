@@ -46,7 +46,7 @@ impl Route {
     pub(super) fn packet(&self, packet: &IpPacket<'_>) -> bool {
         let carried = self.carried.borrow();
         if let Some(Carried { device, .. }) = &*carried {
-            device.from_guest(packet);
+            device.to_host(packet);
         }
         carried.is_some()
     }

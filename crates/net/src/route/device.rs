@@ -45,7 +45,7 @@ impl Device {
     }
 
     /// Takes a packet from the guest that is for the host's interface. It is written or dropped at once.
-    pub(crate) fn from_guest(&self, packet: &IpPacket<'_>) {
+    pub(crate) fn to_host(&self, packet: &IpPacket<'_>) {
         let verdict =
             self.filter.lock().unwrap_or_else(PoisonError::into_inner).to_host(packet, Instant::now());
         let written = verdict.and_then(|()| match rustix::io::write(&self.tun, packet.bytes) {
