@@ -15,7 +15,7 @@ pub struct Device(Infallible);
 
 impl Device {
     /// Takes a packet from the guest.
-    pub(crate) fn from_guest(&self, _: &IpPacket<'_>) {
+    pub(crate) fn to_host(&self, _: &IpPacket<'_>) {
         match self.0 {}
     }
 
