@@ -8,7 +8,8 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::stream::{accept, check, connect, reset, send};
-use common::{Net, SILENT, Setup, WORLD, WORLD6, run, until};
+use common::{CONTAINER, Net, SILENT, Setup, WORLD, WORLD6, run, until};
+use dhow_net::dns::Container;
 use dhow_net::gateway::Limits;
 
 const SECONDS: Duration = Duration::from_secs(10);
@@ -345,5 +346,66 @@ fn more_flows_than_the_limit_find_no_place() {
         drop(held);
         no_flows(net).await;
         net.guest.inside(|| connect(address).unwrap());
+    });
+}
+
+/// 5.4: DNS over TCP, at the gateway's own address.
+#[test]
+fn the_gateway_answers_names_over_tcp() {
+    run(Setup::default(), async |net| {
+        net.names.replace(vec![Container {
+            id: "0123456789ab".to_owned(),
+            name: "web".to_owned(),
+            addresses: vec![CONTAINER.into()],
+            ..Container::default()
+        }]);
+        for server in ["198.19.68.1", "fd64:686f:7700::1"] {
+            let answer =
+                net.guest.sh(&format!("dig +tcp +short +time=3 +tries=1 @{server} web.dhow.internal"));
+            assert_eq!(answer.trim(), "172.17.0.2", "{server}");
+        }
+        no_flows(net).await;
+    });
+}
+
+/// Issue 3: "`curl` of a 1 GB file with a digest check", both ways, with ordinary programs.
+#[test]
+fn ordinary_programs_move_a_file_both_ways() {
+    const SERVER: &str = "\
+import http.server, shutil
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_PUT(self):
+        length = int(self.headers['Content-Length'])
+        with open('received', 'wb') as file:
+            while length:
+                piece = self.rfile.read(min(length, 1 << 20))
+                file.write(piece)
+                length -= len(piece)
+        self.send_response(201)
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+http.server.HTTPServer(('127.0.0.1', 8000), Handler).serve_forever()
+";
+    const URL: &str = "http://198.19.68.254:8000";
+    const CURL: &str = "curl -sf --max-time 60";
+    run(Setup::default(), async |net| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().display();
+        net.host.sh(&format!("head -c {} /dev/urandom > {path}/file", LARGE / 4));
+        let digest = net.host.sh(&format!("sha256sum < {path}/file"));
+        let mut server = net
+            .host
+            .command("python3")
+            .args(["-c", SERVER])
+            .current_dir(&directory)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let get = format!("{CURL} --retry 20 --retry-delay 1 --retry-connrefused {URL}/file | sha256sum");
+        assert_eq!(net.guest.sh(&get), digest);
+        net.guest.sh(&format!("{CURL} -T {path}/file {URL}/received"));
+        assert_eq!(net.host.sh(&format!("sha256sum < {path}/received")), digest);
+        server.kill().unwrap();
+        server.wait().unwrap();
     });
 }

@@ -67,6 +67,7 @@ pub struct Net {
     pub host: Namespace,
     pub socket: std::path::PathBuf,
     pub policy: Arc<Egress>,
+    pub names: Arc<Names>,
     gateway: Option<Gateway>,
     wire: Option<tap::Wire>,
     /// Keeps the guest's interface while no hypervisor is connected.
@@ -137,7 +138,7 @@ impl Net {
         let options = Options {
             host_loopback: setup.host_loopback,
             policy: policy.clone(),
-            dns: Dns::new(setup.names, setup.upstreams, policy.clone()),
+            dns: Dns::new(setup.names.clone(), setup.upstreams, policy.clone()),
             limits: setup.limits,
         };
         let gateway = Gateway::start(UnixListener::bind(&socket).unwrap(), options).unwrap();
@@ -165,6 +166,7 @@ impl Net {
             host,
             socket,
             policy,
+            names: setup.names,
             gateway: Some(gateway),
             wire: Some(wire),
             device: spare,

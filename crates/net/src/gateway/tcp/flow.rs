@@ -1,6 +1,7 @@
 //! One connection: its endpoint towards the guest, fed by the link, and the task that moves its bytes.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -32,7 +33,13 @@ impl Flow {
 
     /// Takes a packet of this connection. The task answers.
     pub(super) fn receive(&self, packet: &[u8]) {
-        self.stack.borrow_mut().receive(packet, &self.outbound, Instant::now());
+        // Nothing is known that makes the stack panic. A guest that finds something loses this connection and no more.
+        let taken = catch_unwind(AssertUnwindSafe(|| {
+            self.stack.borrow_mut().receive(packet, &self.outbound, Instant::now());
+        }));
+        if taken.is_err() {
+            self.ended.set(true);
+        }
         self.wake.notify_one();
     }
 

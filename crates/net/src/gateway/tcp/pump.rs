@@ -81,12 +81,12 @@ impl Pump {
         let mut more = false;
         self.guest_finished |= finished(stack.state());
         if !self.aborted && established(stack.state()) {
-            wait.writable = self.to_host(stack, end, now);
+            wait.writable = self.feed_host(stack, end, now);
             if self.guest_finished && !self.broken && !self.guest_ended && stack.socket().recv_queue() == 0 {
                 end.finish();
                 self.guest_ended = true;
             }
-            (wait.readable, more) = self.to_guest(stack, end);
+            (wait.readable, more) = self.feed_guest(stack, end);
             if self.broken && self.host_ended && stack.socket().send_queue() == 0 {
                 self.abort(stack);
             }
@@ -120,7 +120,7 @@ impl Pump {
     }
 
     /// Guest to host. True: wait until the host takes more.
-    fn to_host(&mut self, stack: &mut Stack, end: &End, now: Instant) -> bool {
+    fn feed_host(&mut self, stack: &mut Stack, end: &End, now: Instant) -> bool {
         if self.held_back(stack, now) {
             return false;
         }
@@ -159,7 +159,7 @@ impl Pump {
     }
 
     /// Host to guest: whether to wait until the host has more, and whether it had more than the turn's share.
-    fn to_guest(&mut self, stack: &mut Stack, end: &End) -> (bool, bool) {
+    fn feed_guest(&mut self, stack: &mut Stack, end: &End) -> (bool, bool) {
         let mut share = SHARE;
         while !self.host_ended && !self.aborted && stack.socket().can_send() {
             if share == 0 {

@@ -87,3 +87,48 @@ impl Segment {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(flags: u8, data: &[u8]) -> Segment {
+        let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0, 198, 19, 68, 2, 203, 0, 113, 1];
+        packet
+            .extend_from_slice(&[0x9c, 0x40, 0, 80, 0, 0, 0, 100, 0, 0, 1, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
+        packet.extend_from_slice(data);
+        let length = packet.len() as u16;
+        packet[2..4].copy_from_slice(&length.to_be_bytes());
+        Segment::parse(&IpPacket::parse(&packet).unwrap()).unwrap()
+    }
+
+    /// RFC 9293, 3.10.7.1: a reset acknowledges what did not acknowledge, and otherwise bears the number acknowledged.
+    #[test]
+    fn a_refusal_is_one_that_the_sender_believes() {
+        const SYN: u8 = 0x02;
+        const ACK: u8 = 0x10;
+        const RST: u8 = 0x04;
+        for (flags, data, expected) in [
+            (SYN, &b""[..], Some((0, Some(101)))),
+            (SYN, b"data", Some((0, Some(105)))),
+            (ACK, b"data", Some((256, None))),
+            (RST, b"", None),
+            (RST | ACK, b"", None),
+        ] {
+            let (outbound, _) = Outbound::for_test();
+            segment(flags, data).refuse(&outbound);
+            let answers: Vec<_> = outbound
+                .frames()
+                .iter()
+                .map(|frame| {
+                    let packet = IpPacket::parse(&frame[14..]).unwrap();
+                    let tcp = TcpPacket::new_checked(packet.payload).unwrap();
+                    assert!(tcp.rst() && tcp.dst_port() == 40_000 && tcp.src_port() == 80);
+                    let acknowledged = tcp.ack().then(|| tcp.ack_number().0);
+                    (tcp.seq_number().0, acknowledged)
+                })
+                .collect();
+            assert_eq!(answers.first().copied(), expected, "flags {flags:#x}");
+        }
+    }
+}
