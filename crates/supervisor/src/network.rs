@@ -144,7 +144,7 @@ async fn tell(mut seen: watch::Receiver<Seen>, names: Arc<Names>, view: View, ro
         names.replace(containers);
         if let Some(route) = &route {
             let routed: Vec<_> =
-                networks.iter().filter_map(|(at, prefix)| route::Network::new(*at, *prefix)).collect();
+                networks.iter().filter_map(|(at, prefix)| route::Network::around(*at, *prefix)).collect();
             route.networks(&routed);
         }
         view.handle.guest_networks(networks);
