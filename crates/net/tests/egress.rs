@@ -7,7 +7,8 @@ mod common;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
@@ -56,47 +57,68 @@ fn with_world(section: &str, test: impl AsyncFnOnce(&mut Net, &World) + Send) {
     });
 }
 
-/// What is beyond the host.
+/// A line of shell where this thread is; it must succeed.
+fn sh(line: &str) {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What is beyond the host: a namespace of its own on the host's bridge, and a service of the host's.
 struct World {
-    process: Child,
+    namespace: String,
+    processes: Vec<Child>,
     directory: tempfile::TempDir,
 }
 
+/// The world's addresses.
+const PLACES: [&str; 9] = [
+    "93.184.215.14/32",
+    "93.184.215.15/32",
+    "10.9.8.7/32",
+    "169.254.169.254/32",
+    "2606:2800:21f::14/128",
+    "fd00:ec2::254/128",
+    "64:ff9b::a09:807/128",
+    "2002:a09:807::1/128",
+    "fd12:3456::7/128",
+];
+
 impl World {
     async fn new(net: &Net) -> World {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let namespace = format!("dhow-{}-{}w", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name).display().to_string();
-        for address in [
-            "203.0.113.53/32",
-            "93.184.215.14/32",
-            "93.184.215.15/32",
-            "10.9.8.7/32",
-            "169.254.169.254/32",
-            "2606:2800:21f::14/128 nodad",
-            "fd00:ec2::254/128 nodad",
-            "64:ff9b::a09:807/128 nodad",
-            "2002:a09:807::1/128 nodad",
-        ] {
-            net.host.sh(&format!("ip addr add {address} dev world0"));
+        let mut world = World { namespace, processes: Vec::new(), directory };
+        let name = world.namespace.clone();
+        let path = |name: &str| world.path(name).display().to_string();
+        // Not by `ip netns exec`, whose mounts nobody else would see; this thread is in the host's namespace anyhow.
+        sh(&format!("ip netns add {name} && ip link add w0 type veth peer name eth0 netns {name}"));
+        sh("ip link set w0 master world0 up");
+        sh(&format!("ip -n {name} link set lo up && ip -n {name} link set eth0 up"));
+        sh(&format!("ip -n {name} addr add 203.0.113.53/24 dev eth0"));
+        sh(&format!("ip -n {name} addr add 2001:db8:113::53/64 dev eth0 nodad"));
+        for place in PLACES {
+            let nodad = if place.contains(':') { "nodad" } else { "" };
+            sh(&format!("ip -n {name} addr add {place} dev eth0 {nodad} && ip route add {place} dev world0"));
         }
-        net.host.sh(&format!(
+        sh(&format!(
             "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=world \
              -addext 'subjectAltName=DNS:good.example,DNS:*.good.example,DNS:evil.example' -keyout {} -out {} 2>&1",
             path("key.pem"),
             path("cert.pem")
         ));
         std::fs::File::create(path("resolv.conf")).unwrap().write_all(b"nameserver 198.19.68.1\n").unwrap();
-        let mut python = net.host.command("python3");
-        python.args([
-            "-c",
-            include_str!("egress/world.py"),
-            &path("cert.pem"),
-            &path("key.pem"),
-            &path("log"),
-        ]);
-        let process = python.stdin(Stdio::null()).spawn().unwrap();
-        let world = World { process, directory };
-        until("the world is there", Duration::from_secs(20), || world.saw("ready")).await;
+        let script = include_str!("egress/world.py");
+        let arguments = ["-c", script, &path("cert.pem"), &path("key.pem"), &path("log")];
+        let mut there = Command::new("ip");
+        there.args(["netns", "exec", &name, "python3"]).args(arguments).arg("world");
+        let mut here = net.host.command("python3");
+        here.args(arguments).arg("host");
+        for mut command in [there, here] {
+            world.processes.push(command.stdin(Stdio::null()).spawn().unwrap());
+        }
+        let ready = || world.log().lines().filter(|line| *line == "ready").count() == 2;
+        until("the world is there", Duration::from_secs(20), ready).await;
         world
     }
 
@@ -120,8 +142,11 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
+        for process in &mut self.processes {
+            process.kill().ok();
+            process.wait().ok();
+        }
+        Command::new("ip").args(["netns", "del", &self.namespace]).status().ok();
     }
 }
 
@@ -341,6 +366,10 @@ fn no_spelling_of_the_inside_passes() {
             "http://198.19.68.1:8081/",
             "http://host.docker.internal:8081/",
             "http://gateway.docker.internal:8081/",
+            "http://[fd12:3456::7]/",
+            // The host by its own address, which is nobody's private one.
+            "http://203.0.113.1:8082/",
+            "http://[2001:db8:113::1]:8082/",
         ];
         for url in inside {
             curl(net, world, url).unwrap_or_else(|error| panic!("{url}: {error}"));

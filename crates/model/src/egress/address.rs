@@ -18,7 +18,8 @@ pub struct Range {
 pub enum Group {
     /// Every address.
     Any,
-    /// The host's loopback: by `host.docker.internal`, by `gateway.docker.internal`, and by every other spelling.
+    /// The host itself: its loopback, by `host.docker.internal`, `gateway.docker.internal` and every other spelling. The
+    /// addresses of its interfaces count as these, which is for `dhow_net::policy` to find out.
     Loopback,
     /// Where clouds tell a machine its identity and its keys.
     Metadata,

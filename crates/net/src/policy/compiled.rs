@@ -1,8 +1,6 @@
 //! The one walk through the rules: pure, the first that matches decides.
 
-use std::net::IpAddr;
-
-use dhow_model::egress::{Action, Check, Direction, Group, Name, Policy, Protocol as Wanted, Rule};
+use dhow_model::egress::{Action, Check, Direction, Name, Policy, Protocol as Wanted, Rule};
 use dhow_model::network;
 
 use super::Protocol;
@@ -118,9 +116,8 @@ impl Compiled {
 
     /// Whether an answer may give `name` this address. A stranger who owns an allowed name must not make it a way to
     /// the host, the host's network or the cloud's metadata: a rule has to name that range.
-    pub(super) fn admits(&self, name: &Name, address: IpAddr) -> bool {
-        let address = Spelling::of(address);
-        if is_own(name) || !is_inside(&address) {
+    pub(super) fn admits(&self, name: &Name, address: &Spelling) -> bool {
+        if is_own(name) || !address.is_inside() {
             return true;
         }
         let named = |rule: &Rule| rule.names.iter().any(|pattern| pattern.matches(name));
@@ -129,13 +126,13 @@ impl Compiled {
         let judged = !trusted
             || (self.default == Action::Allow
                 && !self.out.iter().any(|(_, rule)| {
-                    rule.action == Action::Deny && rule.names.is_empty() && has_address(rule, &address)
+                    rule.action == Action::Deny && rule.names.is_empty() && has_address(rule, address)
                 }));
         judged
             || self.out.iter().any(|(_, rule)| {
                 rule.action == Action::Allow
                     && (rule.names.is_empty() || named(rule))
-                    && rule.addresses.iter().any(|a| !a.is_everywhere() && address.is(|a2| a.allows(a2)))
+                    && rule.addresses.iter().any(|a| !a.is_everywhere() && address.allowed_by(a))
             })
     }
 
@@ -214,20 +211,13 @@ fn covers(rule: &Rule, target: &Target) -> bool {
 fn has_address(rule: &Rule, address: &Spelling) -> bool {
     rule.addresses.is_empty()
         || rule.addresses.iter().any(|addresses| match rule.action {
-            Action::Allow => address.is(|a| addresses.allows(a)),
-            Action::Deny => address.may_be(|a| addresses.contains(a)),
+            Action::Allow => address.allowed_by(addresses),
+            Action::Deny => address.denied_by(addresses),
         })
 }
 
 fn is_web(target: &Target) -> bool {
     target.protocol != Protocol::Icmp && WEB_PORTS.contains(&target.port)
-}
-
-/// Whether an address is inside: of the host, its networks, its cloud.
-pub(super) fn is_inside(address: &Spelling) -> bool {
-    [Group::Loopback, Group::Private, Group::LinkLocal, Group::Metadata]
-        .iter()
-        .any(|group| address.may_be(|a| group.contains(a)))
 }
 
 /// Whether Dhow answers for a name itself.

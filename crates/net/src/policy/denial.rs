@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use dhow_model::egress::{Action, Addresses, Check, Direction, Name, Pattern, Ports, Range, Rule};
 
 use super::Protocol;
-use super::compiled::is_inside;
 use super::sniff::Unsaid;
 use super::spelling::Spelling;
 
@@ -53,6 +52,8 @@ pub enum Cause {
     Rule(usize),
     /// No rule matched, and the default is to deny.
     Default,
+    /// Whatever rules there are, a stranger's name does not lead inside.
+    Rebinding,
 }
 
 /// Why a rule with a name did not help.
@@ -66,8 +67,6 @@ pub(super) enum Because {
     Unsaid(Unsaid),
     /// Datagrams and echoes say no name.
     Opaque,
-    /// A stranger's name with an address of the inside.
-    Rebinding,
     /// Not a name of a host.
     Odd,
 }
@@ -117,7 +116,7 @@ impl Denial {
 
     pub(super) fn out(
         protocol: Protocol,
-        to: SocketAddr,
+        (to, spelling): (SocketAddr, &Spelling),
         name: Option<Name>,
         cause: Cause,
         because: Option<Because>,
@@ -135,7 +134,7 @@ impl Denial {
                 rule.names = vec![Pattern::Exact(name.clone())];
                 rule.check = check;
                 // A name alone does not lead inside.
-                if is_inside(&Spelling::of(to.ip())) {
+                if spelling.is_inside() {
                     rule.addresses = vec![single(to.ip())];
                 }
             }
@@ -158,11 +157,10 @@ impl Denial {
             }
         }
         let rule = Rule { names: vec![Pattern::Exact(name.clone())], addresses: ranges, ..Rule::default() };
-        let because = Some(Because::Rebinding);
         Self {
             attempt: Attempt::Answer { name, addresses },
-            cause: Cause::Default,
-            because,
+            cause: Cause::Rebinding,
+            because: None,
             remedy: Some(rule),
         }
     }
@@ -186,7 +184,7 @@ fn ports(protocol: Protocol, port: u16) -> Ports {
 
 /// The address as a rule may write it.
 fn single(address: IpAddr) -> Addresses {
-    Addresses::Range(Range::single(Spelling::of(address).meant))
+    Addresses::Range(Range::single(Spelling::pure(address).to_write()))
 }
 
 impl fmt::Display for Denial {
@@ -195,13 +193,14 @@ impl fmt::Display for Denial {
         match self.cause {
             Cause::Rule(number) => write!(f, "rule {number}")?,
             Cause::Default => write!(f, "the default")?,
+            Cause::Rebinding => write!(f, "a rule of its own, that no stranger's name leads inside")?,
         }
         if let Some(because) = &self.because {
             write!(f, "; {because}")?;
         }
         match (&self.remedy, self.cause) {
             (Some(rule), Cause::Rule(number)) => write!(f, "; to allow it, before rule {number}: {rule}"),
-            (Some(rule), Cause::Default) => write!(f, "; to allow it: {rule}"),
+            (Some(rule), _) => write!(f, "; to allow it: {rule}"),
             (None, _) => write!(f, "; no rule can allow it"),
         }
     }
@@ -240,9 +239,6 @@ impl fmt::Display for Because {
             Self::Elsewhere => f.write_str("DNS did not answer the name that it says with this address"),
             Self::Unsaid(unsaid) => unsaid.fmt(f),
             Self::Opaque => f.write_str("it says no name that could be checked, by TCP it would"),
-            Self::Rebinding => {
-                f.write_str("a name's answer must not lead inside unless a rule names the range")
-            }
             Self::Odd => f.write_str("this is no name of a host"),
         }
     }

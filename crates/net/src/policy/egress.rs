@@ -11,6 +11,7 @@ use dhow_model::network;
 
 use super::compiled::{Compiled, Outcome, Said, Target};
 use super::denial::Because;
+use super::own::Own;
 use super::pins::Pins;
 use super::spelling::Spelling;
 use super::{Cause, Denial, Inspection, Limiter, Line};
@@ -53,6 +54,7 @@ pub struct Egress {
     open: AtomicBool,
     rules: RwLock<Arc<Compiled>>,
     pub(super) pins: Mutex<Pins>,
+    own: Mutex<Own>,
     log: Mutex<Limiter<u64>>,
 }
 
@@ -62,11 +64,16 @@ impl Egress {
     /// # Errors
     /// When a rule could not do what it says.
     pub fn new(policy: Policy) -> Result<Arc<Self>, EgressError> {
+        Self::with(policy, Own::default())
+    }
+
+    pub(super) fn with(policy: Policy, own: Own) -> Result<Arc<Self>, EgressError> {
         policy.check()?;
         Ok(Arc::new(Self {
             open: AtomicBool::new(policy.is_open()),
             rules: RwLock::new(Arc::new(Compiled::new(policy))),
             pins: Mutex::default(),
+            own: Mutex::new(own),
             log: Mutex::default(),
         }))
     }
@@ -83,7 +90,8 @@ impl Egress {
         // Closed before, open after: nothing passes between the two by the wrong one.
         self.open.store(false, Ordering::Release);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&rules);
-        lock(&self.pins).retain(|name, address| rules.admits(name, address));
+        let now = Instant::now();
+        lock(&self.pins).retain(|name, address| rules.admits(name, &self.spell(address, now)));
         self.open.store(open, Ordering::Release);
         Ok(())
     }
@@ -96,8 +104,9 @@ impl Egress {
             return Verdict::Allow;
         }
         let rules = self.rules();
-        let pins = if rules.asks_for_names() { self.pins_of(destination.ip(), now) } else { Vec::new() };
-        let target = target(protocol, destination);
+        let address = self.spell(destination.ip(), now);
+        let pins = if rules.asks_for_names() { self.pins_of(&address, now) } else { Vec::new() };
+        let target = Target { protocol, address, port: destination.port() };
         let said = if protocol == Protocol::Tcp { Said::NotYet } else { Said::Nothing };
         match rules.walk(&target, &pins, said) {
             Outcome::Decided { action: Action::Allow, .. } => Verdict::Allow,
@@ -108,7 +117,7 @@ impl Egress {
                     None if by.is_some_and(|number| rules.is_named(number)) => (None, Some(Because::Opaque)),
                     None => (None, None),
                 };
-                Verdict::Deny(Denial::out(protocol, destination, name, cause(by), because))
+                Verdict::Deny(Denial::out(protocol, (destination, &address), name, cause(by), because))
             }
             Outcome::Depends => Verdict::Inspect(Inspection::new(rules, target, destination, pins)),
         }
@@ -137,8 +146,9 @@ impl Egress {
         }
         let Ok(name) = name.parse::<Name>() else { return all() };
         let rules = self.rules();
+        let now = Instant::now();
         let (kept, refused): (Vec<_>, Vec<_>) =
-            addresses.iter().partition(|address| rules.admits(&name, **address));
+            addresses.iter().partition(|address| rules.admits(&name, &self.spell(**address, now)));
         let refused = (!refused.is_empty()).then(|| Denial::answer(name, refused));
         Admitted { addresses: kept, refused }
     }
@@ -151,9 +161,11 @@ impl Egress {
         }
         let rules = self.rules();
         let Some(name) = name.parse::<Name>().ok().filter(|_| rules.asks_for_names()) else { return };
-        let mut pins = lock(&self.pins);
-        for (address, ttl) in addresses.iter().filter(|(address, _)| rules.admits(&name, *address)) {
-            pins.add(&name, Spelling::of(*address).meant, *ttl, now);
+        for (address, ttl) in addresses {
+            let address = self.spell(*address, now);
+            if rules.admits(&name, &address) {
+                lock(&self.pins).add(&name, address.plain(), *ttl, now);
+            }
         }
     }
 
@@ -163,7 +175,7 @@ impl Egress {
         if self.open.load(Ordering::Acquire) {
             return Verdict::Allow;
         }
-        let source = Target { protocol, address: Spelling::of(client.ip()), port };
+        let source = Target { protocol, address: Spelling::pure(client.ip()), port };
         match self.rules().client(&source) {
             (Action::Allow, _) => Verdict::Allow,
             (Action::Deny, by) => Verdict::Deny(Denial::client(protocol, client, port, cause(by))),
@@ -183,22 +195,22 @@ impl Egress {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn pins_of(&self, address: IpAddr, now: Instant) -> Vec<Name> {
-        let own = own_names(address);
+    fn spell(&self, address: IpAddr, now: Instant) -> Spelling {
+        Spelling::of(address, |plain| lock(&self.own).is(plain, now))
+    }
+
+    fn pins_of(&self, address: &Spelling, now: Instant) -> Vec<Name> {
+        let own = own_names(address.plain());
         if !own.is_empty() {
             return own.iter().filter_map(|name| name.parse().ok()).collect();
         }
-        lock(&self.pins).names(Spelling::of(address).meant, now)
+        lock(&self.pins).names(address.plain(), now)
     }
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every change under these locks is complete when it can panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn target(protocol: Protocol, destination: SocketAddr) -> Target {
-    Target { protocol, address: Spelling::of(destination.ip()), port: destination.port() }
 }
 
 /// DNS of ours, and an echo to who answers it.

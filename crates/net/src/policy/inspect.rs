@@ -79,6 +79,12 @@ impl Inspection {
             Err(unsaid) => (hidden.and_then(|(_, name)| name), Some(Because::Unsaid(unsaid))),
         };
         let cause = super::egress::cause(by);
-        Sniffed::Deny(Denial::out(Protocol::Tcp, self.destination, name, cause, because))
+        Sniffed::Deny(Denial::out(
+            Protocol::Tcp,
+            (self.destination, &self.target.address),
+            name,
+            cause,
+            because,
+        ))
     }
 }

@@ -32,6 +32,7 @@ mod egress;
 mod gate;
 mod inspect;
 mod limiter;
+mod own;
 mod pins;
 mod sniff;
 mod spelling;

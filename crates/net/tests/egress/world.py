@@ -1,5 +1,5 @@
-"""The world beyond the host, for egress.rs: web servers on every address, two DNS servers, an echo, a protocol in which
-the server speaks first, and a service on loopback. Whatever reaches it is written down: `dns NAME`, `open ADDRESS PORT`,
+"""The world beyond the host, for egress.rs: web servers on every address, two DNS servers, an echo and a protocol in which
+the server speaks first; or the host itself: a service on loopback, and one on all of its addresses. Whatever reaches it is written down: `dns NAME`, `open ADDRESS PORT`,
 `data ADDRESS PORT`, `request HOST PATH`, `datagram ADDRESS PORT`."""
 
 import http.server
@@ -11,7 +11,7 @@ import struct
 import sys
 import threading
 
-CERTIFICATE, KEY, LOG = sys.argv[1:4]
+CERTIFICATE, KEY, LOG, PLACE = sys.argv[1:5]
 GOOD, OTHER, INSIDE = "93.184.215.14", "93.184.215.15", "10.9.8.7"
 ZONE = {
     "good.example": [GOOD, "2606:2800:21f::14"],
@@ -151,13 +151,16 @@ def echo(address, port):
 
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(CERTIFICATE, KEY)
-for server in [Server("0.0.0.0", 80), Server("::", 80), Server("0.0.0.0", 443, context), Server("::", 443, context),
-               Server("127.0.0.1", 8081), Server("::1", 8081)]:
+if PLACE == "world":
+    servers = [Server("0.0.0.0", 80), Server("::", 80), Server("0.0.0.0", 443, context), Server("::", 443, context)]
+    greeter = socket.create_server((GOOD, 2525))
+    threading.Thread(target=greet, args=(greeter,), daemon=True).start()
+    dns("203.0.113.53")
+    dns(OTHER)
+    threading.Thread(target=echo, args=(GOOD, 443), daemon=True).start()
+else:
+    servers = [Server("127.0.0.1", 8081), Server("::1", 8081), Server("0.0.0.0", 8082), Server("::", 8082)]
+for server in servers:
     threading.Thread(target=server.serve_forever, daemon=True).start()
-greeter = socket.create_server((GOOD, 2525))
-threading.Thread(target=greet, args=(greeter,), daemon=True).start()
-dns("203.0.113.53")
-dns(OTHER)
-threading.Thread(target=echo, args=(GOOD, 443), daemon=True).start()
 note("ready")
 threading.Event().wait()

@@ -70,6 +70,32 @@ fn no_spelling_of_an_inside_address_passes() {
     }
 }
 
+/// The host by an address of its interface: its firewall does not see what it connects to itself, so that this is not one
+/// address of the Internet more.
+#[test]
+fn the_host_s_public_address_is_not_public() {
+    const OWN: &str = "93.184.216.34";
+    let own = || Own::new(|address| address == ip(OWN));
+    let now = Instant::now();
+    let spellings = spellings(OWN);
+    for (default, rule, expected) in [
+        ("allow", INSIDE, "deny"),
+        ("deny", r#"{ action = "allow", to = "public" }"#, "deny"),
+        ("deny", r#"{ action = "allow", to = "loopback" }"#, "allow"),
+        ("deny", r#"{ action = "allow", to = "93.184.216.0/24" }"#, "allow"),
+    ] {
+        let egress = Egress::with(policy(default, &[rule]), own()).unwrap();
+        for address in &spellings {
+            let verdict = egress.decide(Protocol::Tcp, SocketAddr::new(*address, 22), now);
+            assert_eq!(word(&verdict), expected, "{rule} {address}");
+        }
+    }
+    let egress = Egress::with(policy("deny", &[ALLOW]), own()).unwrap();
+    assert!(egress.admit("www.good.example", &[ip(OWN)]).refused.is_some(), "rebinding");
+    pin(&egress, "www.good.example", OWN, now);
+    assert_eq!(word(&tcp(&egress, OWN, 443, now)), "deny");
+}
+
 /// The other way round: allowing the Internet opens nothing of the inside.
 #[test]
 fn allowing_what_is_public_allows_no_spelling_of_what_is_not() {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use dhow_model::egress::Policy;
 use serde::Deserialize;
 
+use super::own::Own;
 use super::sniff::hello::hello;
 use super::{Denial, Egress, Inspection, Protocol, Sniffed, Verdict};
 
@@ -30,7 +31,12 @@ fn policy(default: &str, rules: &[&str]) -> Policy {
 }
 
 fn egress(default: &str, rules: &[&str]) -> Arc<Egress> {
-    Egress::new(policy(default, rules)).unwrap()
+    with(policy(default, rules))
+}
+
+/// The addresses of the computer that the tests run on do not matter.
+fn with(policy: Policy) -> Arc<Egress> {
+    Egress::with(policy, Own::new(|_| false)).unwrap()
 }
 
 fn ip(address: &str) -> IpAddr {

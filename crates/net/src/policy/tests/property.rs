@@ -55,7 +55,7 @@ fn answers() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
 }
 
 fn started(policy: &Policy, answers: &[(&str, &str)], now: Instant) -> Arc<Egress> {
-    let egress = Egress::new(policy.clone()).unwrap();
+    let egress = with(policy.clone());
     for (name, address) in answers {
         pin(&egress, name, address, now);
     }
@@ -146,7 +146,7 @@ proptest! {
             assert_eq!(parsed.network.egress.0, [denial.remedy().unwrap().clone()]);
             policy.rules.0.insert(0, denial.remedy().unwrap().clone());
             // What DNS answered, it answered before, so the machine knows the same names.
-            let helped = Egress::new(policy).unwrap();
+            let helped = with(policy);
             for address in ADDRESSES.map(ip) {
                 for name in super::super::egress::lock(&egress.pins).names(address, now) {
                     helped.pin(name.as_str(), &[(address, Duration::from_secs(60))], now);

@@ -283,7 +283,7 @@ tcp to 192.0.2.77:443: denied by the default; DNS answered no name of rule 1 wit
 udp to 192.0.2.2:443 (b.example): denied by the default; it says no name that could be checked, by TCP it would; to allow it: { action = "allow", check = "address", name = "b.example", ports = 443, protocol = "udp" }
 icmp to 2001:db8::1: denied by the default; to allow it: { action = "allow", protocol = "icmp", to = "2001:db8::1" }
 looking up c.example: denied by the default; to allow it: { action = "allow", name = "c.example" }
-b.example at 127.0.0.1: denied by the default; a name's answer must not lead inside unless a rule names the range; to allow it: { action = "allow", name = "b.example", to = "127.0.0.1" }"#
+b.example at 127.0.0.1: denied by a rule of its own, that no stranger's name leads inside; to allow it: { action = "allow", name = "b.example", to = "127.0.0.1" }"#
     );
     let toml = denied(egress.resolve("c.example")).toml().unwrap();
     assert_eq!(toml, "[[network.egress]]\naction = \"allow\"\nname = \"c.example\"\n");
