@@ -74,6 +74,14 @@ pub enum Network {
         /// The hardware address of the guest's interface.
         mac: [u8; 6],
     },
+    /// A virtio device that another process serves (vhost-user) behind a Unix socket that it listens on already. The guest's
+    /// memory is shared with that process. Linux only.
+    VhostUser {
+        /// The socket.
+        socket: PathBuf,
+        /// The hardware address of the guest's interface.
+        mac: [u8; 6],
+    },
     /// QEMU's user-mode network: outbound only. The guest is 10.0.2.15/24, the gateway 10.0.2.2, DNS 10.0.2.3.
     User,
     /// No network device at all.

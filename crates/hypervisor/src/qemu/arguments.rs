@@ -10,6 +10,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use dhow_model::channel::SERIAL_PORT_NAME;
+use dhow_model::network::MTU;
 
 use super::{QemuVersion, clock};
 use crate::board::board;
@@ -58,11 +59,23 @@ fn machine(line: &mut Line, hardware: &Hardware) {
     if cfg!(target_os = "linux") {
         line.add("-sandbox", SANDBOX);
     }
-    line.add("-machine", board.machine);
+    if shares_memory(&hardware.network) {
+        line.add("-machine", &format!("{},memory-backend=memory", board.machine));
+        // Sealed, which is the default: whoever maps it need not fear that it shrinks.
+        let size = hardware.memory.as_mib();
+        line.add("-object", &format!("memory-backend-memfd,id=memory,size={size}M,share=on,seal=on"));
+    } else {
+        line.add("-machine", board.machine);
+    }
     line.add("-accel", board.accel);
     line.add("-cpu", board.cpu);
     line.add("-smp", &hardware.cpus.to_string());
     line.add("-m", &format!("{}M", hardware.memory.as_mib()));
+}
+
+/// Whether another process than QEMU reads and writes the guest's memory.
+fn shares_memory(network: &Network) -> bool {
+    matches!(network, Network::VhostUser { .. })
 }
 
 fn kernel(line: &mut Line, hardware: &Hardware, given: &Given) {
@@ -132,8 +145,14 @@ fn network(line: &mut Line, network: &Network) {
     match network {
         Network::Stream { socket, mac } => {
             line.with_path("-netdev", "stream,id=net,server=off,addr.type=unix,addr.path=", socket, "");
-            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-            line.add("-device", &format!("virtio-net-pci,netdev=net,mac={mac},romfile="));
+            line.add("-device", &format!("virtio-net-pci,netdev=net,mac={},romfile=", address(*mac)));
+        }
+        Network::VhostUser { socket, mac } => {
+            line.with_path("-chardev", "socket,id=net,path=", socket, "");
+            line.add("-netdev", "vhost-user,id=net,chardev=net");
+            // The guest's driver makes its buffers as large as the MTU that it is told.
+            let device = format!("virtio-net-pci,netdev=net,mac={},romfile=,host_mtu={MTU}", address(*mac));
+            line.add("-device", &device);
         }
         Network::User => {
             line.add("-netdev", "user,id=net");
@@ -141,6 +160,10 @@ fn network(line: &mut Line, network: &Network) {
         }
         Network::None => line.add("-nic", "none"),
     }
+}
+
+fn address(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Words so far.

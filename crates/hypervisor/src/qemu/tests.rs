@@ -76,6 +76,18 @@ fn a_machine_without_a_network_has_no_device_for_one() {
     assert!(text.contains("-nic none") && !text.contains("netdev") && !text.contains("virtio-net"), "{text}");
 }
 
+/// Issue 3: a network device that another process serves needs memory that both see; no other machine shares its own.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_network_device_of_another_process_shares_the_guests_memory() {
+    let mut hardware = hardware(Arch::Amd64, Accelerator::Tcg, ChannelDevice::Vsock(GuestCid::FIRST));
+    assert!(!shown(&hardware).contains("memory-backend"));
+    hardware.network = Network::VhostUser { socket: "/run/a,b.net".into(), mac: [2, 0, 0, 0, 0, 0x1f] };
+    let text = shown(&hardware);
+    let about: Vec<_> = text.lines().filter(|line| line.contains("memory") || line.contains("net")).collect();
+    insta::assert_snapshot!("vhost-user", about.join("\n"));
+}
+
 /// A guest that is told its clock's rate need not measure it on a busy host.
 #[test]
 fn the_rate_of_the_clock_is_added_to_the_command_line_of_the_kernel() {

@@ -30,6 +30,8 @@ reasons! {
     Malformed = "malformed",
     /// The hypervisor's stream broke its framing; the connection was ended.
     BadFraming = "bad_framing",
+    /// Rings of the guest's network device that make no sense; the device stands still until the guest starts it again.
+    BrokenRing = "broken_ring",
     /// A frame for another station, or of an Ethernet type that nothing here speaks.
     NotForUs = "not_for_us",
     /// A protocol, option or extension header that the gateway does not carry.

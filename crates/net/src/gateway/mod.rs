@@ -18,6 +18,8 @@ mod context;
 mod counters;
 pub(crate) mod destination;
 mod dial;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod handle;
 mod icmp;
 pub(crate) mod ip;
@@ -28,6 +30,8 @@ mod route;
 mod station;
 mod tcp;
 mod udp;
+#[cfg(target_os = "linux")]
+mod vhost;
 
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
@@ -42,6 +46,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::context::Context;
 pub(crate) use self::counters::Counters;
 pub use self::counters::{Kind, Metrics, Reason};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::fuzzing::station as fuzz_station;
 pub use self::handle::{Handle, UdpForward};
 pub use self::limits::Limits;
 
@@ -71,6 +77,23 @@ pub struct Options {
     pub limits: Limits,
 }
 
+/// Where the hypervisor connects, and what it speaks there.
+#[derive(Debug)]
+pub enum Listener {
+    /// Ethernet frames, each after its length (32 bits, big-endian).
+    Stream(UnixListener),
+    /// vhost-user: a network device on memory that the hypervisor shares. Several times faster in an emulated guest, since
+    /// neither side computes checksums.
+    #[cfg(target_os = "linux")]
+    VhostUser(UnixListener),
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Listener {
+        Listener::Stream(listener)
+    }
+}
+
 /// A machine's gateway: a thread that lives until [`Gateway::stop`], or until this is dropped.
 #[derive(Debug)]
 pub struct Gateway {
@@ -85,7 +108,12 @@ impl Gateway {
     ///
     /// # Errors
     /// The listener cannot be used, or the host is out of descriptors or threads.
-    pub fn start(listener: UnixListener, options: Options) -> Result<Gateway> {
+    pub fn start(listener: impl Into<Listener>, options: Options) -> Result<Gateway> {
+        let (listener, link) = match listener.into() {
+            Listener::Stream(listener) => (listener, Link::Stream),
+            #[cfg(target_os = "linux")]
+            Listener::VhostUser(listener) => (listener, Link::VhostUser),
+        };
         listener.set_nonblocking(true).map_err(Error::Listener)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -106,7 +134,7 @@ impl Gateway {
         let cancel = CancellationToken::new();
         let (finished, done) = oneshot::channel();
         let inside =
-            Inside { listener, options: Options { limits, ..options }, inbox, cancel: cancel.clone() };
+            Inside { listener, link, options: Options { limits, ..options }, inbox, cancel: cancel.clone() };
         let (counters, flows) = (handle.counters.clone(), handle.flows.clone());
         let thread = std::thread::Builder::new()
             .name("dhow-gateway".to_owned())
@@ -147,9 +175,29 @@ impl Drop for Gateway {
     }
 }
 
+/// What the hypervisor speaks.
+#[derive(Clone, Copy, Debug)]
+enum Link {
+    Stream,
+    #[cfg(target_os = "linux")]
+    VhostUser,
+}
+
+impl Link {
+    /// Whether it sees to the checksums of what the guest gets.
+    fn sums(self) -> bool {
+        match self {
+            Link::Stream => false,
+            #[cfg(target_os = "linux")]
+            Link::VhostUser => true,
+        }
+    }
+}
+
 /// What moves to the gateway's thread.
 struct Inside {
     listener: tokio::net::UnixListener,
+    link: Link,
     options: Options,
     inbox: mpsc::UnboundedReceiver<Command>,
     cancel: CancellationToken,
@@ -160,7 +208,7 @@ impl Inside {
         // Owns every task: what is left of them ends with it.
         let tasks = LocalSet::new();
         tasks.block_on(runtime, async {
-            let Inside { listener, options, inbox, cancel } = self;
+            let Inside { listener, link, options, inbox, cancel } = self;
             let context = Rc::new(Context {
                 outbound: Outbound::new(counters.clone()),
                 counters,
@@ -168,12 +216,13 @@ impl Inside {
                 dns: options.dns,
                 host_loopback: options.host_loopback,
                 limits: options.limits,
+                link_sums: link.sums(),
                 guest_networks: std::cell::RefCell::default(),
             });
             let station = Station::new(context, flows);
             tokio::select! {
                 () = cancel.cancelled() => {}
-                () = links(listener, &station) => {}
+                () = links(listener, link, &station) => {}
                 () = commands(inbox, &station) => {}
             }
         });
@@ -181,7 +230,7 @@ impl Inside {
 }
 
 /// One hypervisor after the other, for ever.
-async fn links(listener: tokio::net::UnixListener, station: &Rc<Station>) {
+async fn links(listener: tokio::net::UnixListener, link: Link, station: &Rc<Station>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -193,14 +242,34 @@ async fn links(listener: tokio::net::UnixListener, station: &Rc<Station>) {
         };
         station.context.counters.link();
         tracing::debug!("the hypervisor's network is connected");
-        let ended = link::run(stream, station).await;
-        if let Ended::Framing(length) = ended {
-            station.context.counters.count(Reason::BadFraming);
-            tracing::error!(length, "the hypervisor's network connection lost its framing and was closed");
-        } else {
-            tracing::debug!(?ended, "the hypervisor's network connection ended");
+        match link {
+            Link::Stream => stream_link(stream, station).await,
+            #[cfg(target_os = "linux")]
+            Link::VhostUser => vhost_link(stream, station).await,
         }
         station.end_all();
+    }
+}
+
+async fn stream_link(stream: tokio::net::UnixStream, station: &Rc<Station>) {
+    let ended = link::run(stream, station).await;
+    if let Ended::Framing(length) = ended {
+        station.context.counters.count(Reason::BadFraming);
+        tracing::error!(length, "the hypervisor's network connection lost its framing and was closed");
+    } else {
+        tracing::debug!(?ended, "the hypervisor's network connection ended");
+    }
+}
+
+#[cfg(target_os = "linux")]
+async fn vhost_link(stream: tokio::net::UnixStream, station: &Rc<Station>) {
+    let Context { outbound, counters, .. } = &*station.context;
+    outbound.set_linked(true);
+    let ended = vhost::run(stream, outbound, counters, |frame| station.frame(frame)).await;
+    outbound.set_linked(false);
+    match ended {
+        vhost::Ended::Closed => tracing::debug!("{ended}"),
+        _ => tracing::error!("the network device's connection was closed: {ended}"),
     }
 }
 

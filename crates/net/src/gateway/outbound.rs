@@ -55,6 +55,11 @@ impl Buffer {
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.length]
+    }
 }
 
 impl Outbound {

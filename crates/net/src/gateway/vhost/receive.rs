@@ -1,0 +1,82 @@
+//! The ring on which the guest receives: frames that wait for the guest go into the buffers that it offers. Without a
+//! buffer they wait, and with them the flows.
+
+use std::sync::Arc;
+
+use vm_memory::{Bytes as _, GuestMemoryMmap};
+
+use super::device::{Device, RECEIVE};
+use super::offload::{HEADER, header};
+use super::ring::{Broken, Ring};
+use crate::gateway::counters::{Counters, Reason};
+use crate::gateway::outbound::{Buffer, Outbound, PREFIX};
+
+/// Moves frames from the queue to the guest, for ever.
+pub(super) async fn run(device: &Arc<Device>, outbound: &Outbound) {
+    let mut buffer = Buffer::new();
+    loop {
+        outbound.take(&mut buffer).await;
+        let mut rest = buffer.as_mut_slice();
+        while !rest.is_empty() {
+            let partial = device.partial_checksums();
+            let filled =
+                device.with(RECEIVE, |ring, memory| fill(ring, memory, &mut rest, partial, &device.counters));
+            if filled != Some(true) {
+                device.kicked(RECEIVE).await;
+            }
+        }
+    }
+}
+
+/// Writes as many frames as there are buffers and cuts them off `rest`. False: it is the guest's turn.
+pub(super) fn fill(
+    ring: &mut Ring,
+    memory: &GuestMemoryMmap,
+    rest: &mut &mut [u8],
+    partial: bool,
+    counters: &Counters,
+) -> Result<bool, Broken> {
+    while let Some((prefix, _)) = rest.split_first_chunk::<PREFIX>() {
+        let length = u32::from_be_bytes(*prefix) as usize;
+        let Some((head, room)) = ring.pop(memory, true)? else {
+            if ring.ask(memory)? {
+                continue;
+            }
+            return Ok(false);
+        };
+        // The queue's own framing: a prefix, then as many bytes.
+        let (frame, after) = std::mem::take(rest)[PREFIX..].split_at_mut(length);
+        *rest = after;
+        if room < HEADER + frame.len() {
+            // A guest that offers less than it said it would (its MTU) loses what does not fit.
+            counters.count(Reason::TooBig);
+            ring.finish(memory, head, 0)?;
+            continue;
+        }
+        let written = HEADER + frame.len();
+        scatter(ring, memory, &header(frame, partial), frame)?;
+        ring.finish(memory, head, written)?;
+        ring.notify(memory)?;
+    }
+    Ok(true)
+}
+
+/// Writes header and frame, one after the other, over a chain's pieces.
+fn scatter(ring: &Ring, memory: &GuestMemoryMmap, header: &[u8], frame: &[u8]) -> Result<(), Broken> {
+    let mut sources = [header, frame];
+    let mut source = 0;
+    for piece in &ring.pieces {
+        let (mut address, mut room) = (piece.address, piece.length);
+        while room > 0 && source < sources.len() {
+            let (now, later) = sources[source].split_at(room.min(sources[source].len()));
+            memory.write_slice(now, address).map_err(|_| Broken::Buffer)?;
+            address.0 = address.0.checked_add(now.len() as u64).ok_or(Broken::Buffer)?;
+            room -= now.len();
+            sources[source] = later;
+            if later.is_empty() {
+                source += 1;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Rings as a hostile guest writes them.
+
+use std::sync::Arc;
+
+use virtio_queue::desc::RawDescriptor;
+use virtio_queue::desc::split::Descriptor;
+use virtio_queue::mock::MockSplitQueue;
+use virtio_queue::{Queue, QueueT as _};
+use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
+
+use super::offload::HEADER;
+use super::ring::{Broken, Ring};
+use super::{receive, transmit};
+use crate::gateway::counters::{Counters, Reason};
+
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+const INDIRECT: u16 = 4;
+/// Where buffers lie; the ring itself lies at 0.
+const BUFFERS: u64 = 0x10_0000;
+const MEMORY: usize = 0x40_0000;
+
+fn descriptor(address: u64, length: u32, flags: u16, next: u16) -> RawDescriptor {
+    RawDescriptor::from(Descriptor::new(address, length, flags, next))
+}
+
+fn memory() -> GuestMemoryMmap {
+    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap()
+}
+
+/// A ring of 16 whose guest has made these chains available.
+fn ring(memory: &GuestMemoryMmap, descriptors: &[RawDescriptor]) -> Ring {
+    let mock = MockSplitQueue::new(memory, 16);
+    mock.add_desc_chains(descriptors, 0).unwrap();
+    Ring::for_test(mock.create_queue::<Queue>().unwrap())
+}
+
+/// What a turn of the guest's sending ring takes.
+fn sent(memory: &GuestMemoryMmap, ring: &mut Ring) -> Result<Vec<Vec<u8>>, Broken> {
+    let mut buffer = vec![0; HEADER + 14 + 0xffff];
+    let mut frames = Vec::new();
+    transmit::drain(
+        ring,
+        memory,
+        &mut buffer,
+        &mut |frame: &[u8]| frames.push(frame.to_vec()),
+        &Counters::default(),
+    )?;
+    Ok(frames)
+}
+
+/// Offers frames to the guest's receiving ring: whether all were taken, and what is left.
+fn received(
+    memory: &GuestMemoryMmap,
+    ring: &mut Ring,
+    frames: &[&[u8]],
+) -> (Result<bool, Broken>, usize, Arc<Counters>) {
+    let mut bytes = Vec::new();
+    for frame in frames {
+        bytes.extend_from_slice(&u32::try_from(frame.len()).unwrap().to_be_bytes());
+        bytes.extend_from_slice(frame);
+    }
+    let counters = Arc::new(Counters::default());
+    let mut rest = bytes.as_mut_slice();
+    let result = receive::fill(ring, memory, &mut rest, true, &counters);
+    (result, rest.len(), counters)
+}
+
+#[test]
+fn a_frame_over_several_pieces_comes_whole() {
+    let memory = memory();
+    let frame: Vec<u8> = (0..100).collect();
+    let bytes = [&[0; HEADER][..], &frame].concat();
+    memory.write_slice(&bytes[..50], GuestAddress(BUFFERS)).unwrap();
+    memory.write_slice(&bytes[50..], GuestAddress(BUFFERS + 0x1000)).unwrap();
+    let rest = u32::try_from(bytes.len() - 50).unwrap();
+    let mut ring =
+        ring(&memory, &[descriptor(BUFFERS, 50, NEXT, 1), descriptor(BUFFERS + 0x1000, rest, 0, 0)]);
+    assert_eq!(sent(&memory, &mut ring), Ok(vec![frame]));
+    assert_eq!((ring.queue.next_avail(), ring.queue.next_used()), (1, 1));
+}
+
+#[test]
+fn a_frame_from_an_indirect_table_comes_whole() {
+    let memory = memory();
+    memory.write_slice(&[7; 80], GuestAddress(BUFFERS)).unwrap();
+    let table = BUFFERS + 0x2000;
+    memory.write_obj(descriptor(BUFFERS, 40, NEXT, 1), GuestAddress(table)).unwrap();
+    memory.write_obj(descriptor(BUFFERS + 40, 40, 0, 0), GuestAddress(table + 16)).unwrap();
+    let mut ring = ring(&memory, &[descriptor(table, 32, INDIRECT, 0)]);
+    assert_eq!(sent(&memory, &mut ring), Ok(vec![vec![7; 80 - HEADER]]));
+}
+
+/// Issue 3: a hostile guest "cannot exhaust or crash it".
+#[test]
+fn what_makes_no_sense_on_the_sending_ring_breaks_it() {
+    let table = BUFFERS + 0x2000;
+    let cases: [(&str, Vec<RawDescriptor>, Broken); 9] = [
+        ("a loop", vec![descriptor(BUFFERS, 60, NEXT, 0)], Broken::Chain),
+        ("a next that does not exist", vec![descriptor(BUFFERS, 60, NEXT, 16)], Broken::Chain),
+        ("no length", vec![descriptor(BUFFERS, 0, 0, 0)], Broken::Descriptor),
+        ("a buffer to write into", vec![descriptor(BUFFERS, 60, WRITE, 0)], Broken::Descriptor),
+        ("outside of memory", vec![descriptor(MEMORY as u64 - 1, 60, 0, 0)], Broken::Buffer),
+        ("around the end of addresses", vec![descriptor(u64::MAX - 4, 60, 0, 0)], Broken::Buffer),
+        ("more than a frame", vec![descriptor(BUFFERS, 0x2_0000, 0, 0)], Broken::Size),
+        ("a table in a table", vec![descriptor(table, 16, INDIRECT, 0)], Broken::Chain),
+        ("a table outside of memory", vec![descriptor(MEMORY as u64, 16, INDIRECT, 0)], Broken::Chain),
+    ];
+    for (name, descriptors, broken) in cases {
+        let memory = memory();
+        memory.write_obj(descriptor(table, 16, INDIRECT, 0), GuestAddress(table)).unwrap();
+        assert_eq!(sent(&memory, &mut ring(&memory, &descriptors)), Err(broken), "{name}");
+    }
+}
+
+#[test]
+fn a_chain_of_more_pieces_than_a_frame_needs_breaks_the_ring() {
+    let memory = memory();
+    let table = BUFFERS + 0x2000;
+    for index in 0..300_u16 {
+        let piece = descriptor(BUFFERS, 1, NEXT, index + 1);
+        memory.write_obj(piece, GuestAddress(table + u64::from(index) * 16)).unwrap();
+    }
+    let mut ring = ring(&memory, &[descriptor(table, 301 * 16, INDIRECT, 0)]);
+    assert_eq!(sent(&memory, &mut ring), Err(Broken::Chain));
+}
+
+#[test]
+fn an_index_that_moves_by_more_than_the_ring_breaks_it() {
+    let memory = memory();
+    let mock = MockSplitQueue::new(&memory, 16);
+    let mut ring = Ring::for_test(mock.create_queue::<Queue>().unwrap());
+    mock.avail().idx().store(17);
+    assert_eq!(sent(&memory, &mut ring), Err(Broken::Index));
+}
+
+#[test]
+fn a_ring_outside_of_memory_is_told() {
+    let memory = memory();
+    let mut ring = ring(&memory, &[]);
+    assert_eq!(ring.check(&memory), Ok(()));
+    ring.queue.set_used_ring_address(Some(MEMORY as u32 - 16), None);
+    assert_eq!(ring.check(&memory), Err(Broken::Place));
+}
+
+#[test]
+fn a_frame_too_short_for_its_headers_is_dropped_and_the_ring_goes_on() {
+    let memory = memory();
+    let mut ring = ring(
+        &memory,
+        &[descriptor(BUFFERS, 4, 0, 0), descriptor(BUFFERS, 20, 0, 0), descriptor(BUFFERS, 60, 0, 0)],
+    );
+    assert_eq!(sent(&memory, &mut ring), Ok(vec![vec![0; 60 - HEADER]]));
+    assert_eq!(ring.queue.next_used(), 3);
+}
+
+#[test]
+fn frames_wait_until_the_guest_offers_buffers() {
+    let memory = memory();
+    let mut ring = ring(&memory, &[descriptor(BUFFERS, 0x1000, WRITE, 0)]);
+    let (first, second) = ([1; 60], [2; 80]);
+    let (result, left, _) = received(&memory, &mut ring, &[&first, &second]);
+    assert_eq!((result, left), (Ok(false), 4 + 80));
+    let mut got = [0; HEADER + 60];
+    memory.read_slice(&mut got, GuestAddress(BUFFERS)).unwrap();
+    assert_eq!((&got[HEADER..], got[10]), (&first[..], 1));
+}
+
+#[test]
+fn a_frame_is_spread_over_the_pieces_of_a_buffer() {
+    let memory = memory();
+    let pieces = [
+        descriptor(BUFFERS, 5, WRITE | NEXT, 1),
+        descriptor(BUFFERS + 0x100, 20, WRITE | NEXT, 2),
+        descriptor(BUFFERS + 0x200, 100, WRITE, 0),
+    ];
+    let mut ring = ring(&memory, &pieces);
+    let frame: Vec<u8> = (0..60).collect();
+    assert_eq!(received(&memory, &mut ring, &[&frame]).0, Ok(true));
+    let mut got = Vec::new();
+    for (offset, length) in [(0, 5), (0x100, 20), (0x200, HEADER + 60 - 25)] {
+        let mut piece = vec![0; length];
+        memory.read_slice(&mut piece, GuestAddress(BUFFERS + offset)).unwrap();
+        got.extend(piece);
+    }
+    assert_eq!(got[HEADER..], frame);
+}
+
+#[test]
+fn a_buffer_too_small_for_a_frame_costs_the_frame() {
+    let memory = memory();
+    let mut ring = ring(&memory, &[descriptor(BUFFERS, 40, WRITE, 0)]);
+    let (result, left, counters) = received(&memory, &mut ring, &[&[0; 60]]);
+    assert_eq!((result, left, counters.drops(Reason::TooBig)), (Ok(true), 0, 1));
+}
+
+/// Issue 3: a hostile guest "cannot exhaust or crash it".
+#[test]
+fn what_makes_no_sense_on_the_receiving_ring_breaks_it() {
+    for (name, piece, broken) in [
+        ("a buffer to read", descriptor(BUFFERS, 0x1000, 0, 0), Broken::Descriptor),
+        ("outside of memory", descriptor(MEMORY as u64 - 8, 0x1000, WRITE, 0), Broken::Buffer),
+        ("around the end of addresses", descriptor(u64::MAX - 4, 0x1000, WRITE, 0), Broken::Buffer),
+        ("a loop", descriptor(BUFFERS, 0x1000, WRITE | NEXT, 0), Broken::Chain),
+    ] {
+        let memory = memory();
+        let mut ring = ring(&memory, &[piece]);
+        assert_eq!(received(&memory, &mut ring, &[&[0; 60]]).0, Err(broken), "{name}");
+    }
+}
+
+proptest::proptest! {
+    /// Issue 3: a hostile guest "cannot exhaust or crash it".
+    #[test]
+    fn no_ring_is_a_panic(words in proptest::collection::vec((0_u64..0x50_0000, 0_u32..0x2000, 0_u16..8, 0_u16..20), 1..16), direction: bool) {
+        let memory = memory();
+        let descriptors: Vec<_> = words.into_iter().map(|(address, length, flags, next)| descriptor(address, length, flags, next)).collect();
+        let mut ring = ring(&memory, &descriptors);
+        if direction {
+            let frame = [0; 1000];
+            drop(received(&memory, &mut ring, &[&frame; 20]));
+        } else {
+            drop(sent(&memory, &mut ring));
+        }
+    }
+}

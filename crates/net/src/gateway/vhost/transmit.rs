@@ -1,0 +1,64 @@
+//! The ring on which the guest sends: each frame is copied out of the guest's memory once, then nothing that the guest does
+//! can change it.
+
+use std::sync::Arc;
+
+use vm_memory::{Bytes as _, GuestMemoryMmap};
+
+use super::device::{Device, TRANSMIT};
+use super::offload::HEADER;
+use super::ring::{Broken, Ring};
+use crate::gateway::counters::{Counters, Reason};
+use crate::gateway::outbound::ETHERNET;
+
+/// Frames of one turn, so that flows take theirs.
+const TURN: usize = 32;
+/// The largest frame: one that the guest left for us to cut may be as large as IP allows.
+const LARGEST: usize = ETHERNET + 0xffff;
+
+/// Hands every frame of the guest to `take`, for ever.
+pub(super) async fn run(device: &Arc<Device>, mut take: impl FnMut(&[u8])) {
+    let mut buffer = vec![0; HEADER + LARGEST].into_boxed_slice();
+    loop {
+        let turn = device
+            .with(TRANSMIT, |ring, memory| drain(ring, memory, &mut buffer, &mut take, &device.counters));
+        match turn {
+            Some(true) => tokio::task::yield_now().await,
+            _ => device.kicked(TRANSMIT).await,
+        }
+    }
+}
+
+/// One turn. True: there may be more.
+pub(super) fn drain(
+    ring: &mut Ring,
+    memory: &GuestMemoryMmap,
+    buffer: &mut [u8],
+    take: &mut impl FnMut(&[u8]),
+    counters: &Counters,
+) -> Result<bool, Broken> {
+    for _ in 0..TURN {
+        let Some((head, length)) = ring.pop(memory, false)? else {
+            ring.notify(memory)?;
+            return ring.ask(memory);
+        };
+        if length > buffer.len() {
+            return Err(Broken::Size);
+        }
+        let mut filled = 0;
+        for piece in &ring.pieces {
+            let room = &mut buffer[filled..filled + piece.length];
+            memory.read_slice(room, piece.address).map_err(|_| Broken::Buffer)?;
+            filled += piece.length;
+        }
+        ring.finish(memory, head, 0)?;
+        // What the header says of checksums and segments changes nothing: a flow takes bytes, and who sends a packet on
+        // computes its checksum.
+        match buffer[..filled].get(HEADER..) {
+            Some(frame) if frame.len() >= ETHERNET => take(frame),
+            _ => counters.count(Reason::Malformed),
+        }
+    }
+    ring.notify(memory)?;
+    Ok(true)
+}
