@@ -18,6 +18,8 @@ pub(crate) struct Context {
     /// Whether the guest may reach the host's loopback.
     pub(crate) host_loopback: bool,
     pub(crate) limits: Limits,
+    /// Whether the link puts in the checksums of TCP segments itself, or has no need of them.
+    pub(crate) link_sums: bool,
     /// Docker's networks in the guest now: address and length of the prefix.
     pub(crate) guest_networks: RefCell<Vec<(IpAddr, u8)>>,
 }

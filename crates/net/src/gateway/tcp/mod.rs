@@ -75,7 +75,7 @@ impl Tcp {
     pub(super) fn new(context: Rc<Context>, flows: Arc<Semaphore>) -> Rc<Tcp> {
         Rc::new(Tcp {
             table: RefCell::default(),
-            pool: Pool::new(context.limits.tcp_memory),
+            pool: Pool::new(context.limits.tcp_memory, context.link_sums),
             flows,
             half_open: Arc::new(Semaphore::new(context.limits.half_open)),
             next_port: Cell::new(PORTS.0),

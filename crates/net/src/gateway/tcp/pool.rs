@@ -19,6 +19,7 @@ const KEPT: usize = 16;
 /// Every endpoint of one machine comes from here and returns when its [`Lease`] is dropped.
 pub(super) struct Pool {
     limit: usize,
+    link_sums: bool,
     used: Cell<usize>,
     kept: RefCell<Vec<Stack>>,
     random: RandomState,
@@ -26,10 +27,11 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// A pool of at most `limit` bytes.
-    pub(super) fn new(limit: usize) -> Rc<Pool> {
+    /// A pool of at most `limit` bytes. With `link_sums` the link sees to checksums.
+    pub(super) fn new(limit: usize, link_sums: bool) -> Rc<Pool> {
         Rc::new(Pool {
             limit,
+            link_sums,
             used: Cell::new(0),
             kept: RefCell::new(Vec::new()),
             random: RandomState::new(),
@@ -56,7 +58,7 @@ impl Pool {
                 }
                 self.used.set(self.used.get() + 2 * ring);
                 self.made.set(self.made.get() + 1);
-                Stack::new(ring, self.random.hash_one(self.made.get()))
+                Stack::new(ring, self.random.hash_one(self.made.get()), self.link_sums)
             }
         };
         Some(Lease { pool: self.clone(), stack: Some(stack) })
@@ -124,7 +126,7 @@ mod tests {
     /// Issue 3: "bounded memory and descriptors per guest".
     #[test]
     fn rings_shrink_as_memory_fills_and_end_at_the_limit() {
-        let pool = Pool::new(64 << 20);
+        let pool = Pool::new(64 << 20, false);
         let mut leases = Vec::new();
         while let Some(lease) = pool.take() {
             leases.push(lease);
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_short_connection_leaves_its_endpoint_to_the_next() {
-        let pool = Pool::new(64 << 20);
+        let pool = Pool::new(64 << 20, false);
         drop(pool.take());
         drop(pool.take());
         assert_eq!(pool.made.get(), 1);

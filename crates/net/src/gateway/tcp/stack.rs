@@ -42,11 +42,12 @@ pub(super) struct Stack {
 }
 
 impl Stack {
-    /// A closed endpoint with two rings of `ring` bytes. The memory is not touched before bytes arrive.
-    pub(super) fn new(ring: usize, seed: u64) -> Stack {
+    /// A closed endpoint with two rings of `ring` bytes. The memory is not touched before bytes arrive. With `link_sums` its
+    /// segments leave without a checksum.
+    pub(super) fn new(ring: usize, seed: u64, link_sums: bool) -> Stack {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
-        let mut interface = Interface::new(config, &mut Nothing, Stamp::ZERO);
+        let mut interface = Interface::new(config, &mut Nothing { link_sums }, Stamp::ZERO);
         interface.set_any_ip(true);
         // Any router will do: on an IP link it is not asked for an address. The table has room for two routes.
         let routes = interface.routes_mut();
@@ -182,14 +183,15 @@ impl Device for Port<'_> {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        capabilities()
+        // Those that count were asked for at the interface's birth.
+        capabilities(false)
     }
 }
 
-fn capabilities() -> DeviceCapabilities {
+fn capabilities(link_sums: bool) -> DeviceCapabilities {
     let mut checksum = ChecksumCapabilities::default();
     // The link has no way to damage bytes; what the guest's kernel gets is right.
-    checksum.tcp = Checksum::Tx;
+    checksum.tcp = if link_sums { Checksum::None } else { Checksum::Tx };
     checksum.ipv4 = Checksum::Tx;
     let mut capabilities = DeviceCapabilities::default();
     capabilities.medium = Medium::Ip;
@@ -212,7 +214,9 @@ impl TxToken for Answer<'_> {
 }
 
 /// A device for the interface's birth, which only asks for its properties.
-struct Nothing;
+struct Nothing {
+    link_sums: bool,
+}
 
 impl Device for Nothing {
     type RxToken<'b> = Inbound<'b>;
@@ -227,6 +231,6 @@ impl Device for Nothing {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        capabilities()
+        capabilities(self.link_sums)
     }
 }

@@ -24,6 +24,8 @@ struct Bench {
     /// What the guest sends.
     outbound: Outbound,
     guest: HashMap<SocketAddr, Stack>,
+    /// The guest's last packet.
+    last: Vec<u8>,
     listener: TcpListener,
 }
 
@@ -38,18 +40,19 @@ impl Bench {
             dns: Dns::new(Names::new(), Upstreams::fixed(Vec::new()), Arc::new(Open)),
             host_loopback: true,
             limits: Limits::default(),
+            link_sums: false,
             guest_networks: RefCell::default(),
         });
         let tcp = Tcp::new(context, Arc::new(Semaphore::new(4096)));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        Bench { tcp, counters, outbound, guest: HashMap::new(), listener }
+        Bench { tcp, counters, outbound, guest: HashMap::new(), last: Vec::new(), listener }
     }
 
     /// Opens a connection of the guest, from its SYN to its end on the host.
     async fn connect(&mut self, port: u16) -> TcpStream {
         let here = SocketAddr::new(network::GUEST.into(), port);
         let there = SocketAddr::new(network::HOST.into(), self.listener.local_addr().unwrap().port());
-        let mut stack = Stack::new(4096, u64::from(port));
+        let mut stack = Stack::new(4096, u64::from(port), false);
         assert!(stack.connect(here, there));
         self.guest.insert(here, stack);
         self.exchange();
@@ -70,14 +73,25 @@ impl Bench {
             let packet = IpPacket::parse(&frame[ETHERNET..]).unwrap();
             let port = u16::from_be_bytes([packet.payload[2], packet.payload[3]]);
             let here = SocketAddr::new(packet.destination, port);
-            self.guest.get_mut(&here).unwrap().receive(packet.bytes, &self.outbound, Instant::now());
+            if let Some(stack) = self.guest.get_mut(&here) {
+                stack.receive(packet.bytes, &self.outbound, Instant::now());
+            }
         }
         for stack in self.guest.values_mut() {
             stack.emit(&self.outbound, Instant::now(), usize::MAX);
         }
         for frame in self.outbound.frames() {
             self.tcp.packet(&IpPacket::parse(&frame[ETHERNET..]).unwrap());
+            self.last = frame[ETHERNET..].to_vec();
         }
+    }
+
+    /// The same for one of the guest's ports; what is for others is lost.
+    fn exchange_with(&mut self, port: u16) {
+        let others: Vec<_> = self.guest.keys().copied().filter(|here| here.port() != port).collect();
+        let others: Vec<_> = others.iter().filter_map(|here| self.guest.remove_entry(here)).collect();
+        self.exchange();
+        self.guest.extend(others);
     }
 
     /// Lets time pass in steps, with the guest awake or not.
@@ -177,4 +191,81 @@ fn the_last_bytes_wait_for_a_minute() {
         bench.pass(Duration::from_secs(120), true).await;
         assert_eq!(bench.open(), 0);
     });
+}
+
+/// One segment that a hostile guest might send on a connection, by how it differs from its last honest one.
+#[derive(Clone, Debug)]
+struct Hostile {
+    flags: u8,
+    sequence: i32,
+    acknowledgement: i32,
+    window: u16,
+    options: Vec<u8>,
+    data: usize,
+}
+
+impl Hostile {
+    fn any() -> impl proptest::strategy::Strategy<Value = Hostile> {
+        use proptest::prelude::*;
+        let near = prop_oneof![Just(0), -3..3i32, -70_000..70_000i32, any::<i32>()];
+        let options = proptest::collection::vec(prop_oneof![0..9u8, any::<u8>()], 0..=40);
+        (any::<u8>(), near.clone(), near, any::<u16>(), options, prop_oneof![0..4usize, 0..6000usize])
+            .prop_map(|(flags, sequence, acknowledgement, window, options, data)| Hostile {
+                flags,
+                sequence,
+                acknowledgement,
+                window,
+                options,
+                data,
+            })
+    }
+
+    fn packet(&self, honest: &[u8]) -> Vec<u8> {
+        let mut packet = honest[..40].to_vec();
+        let tcp = &mut packet[20..];
+        let add = |field: &mut [u8], offset: i32| {
+            let value = u32::from_be_bytes([field[0], field[1], field[2], field[3]]);
+            field[..4].copy_from_slice(&value.wrapping_add_signed(offset).to_be_bytes());
+        };
+        add(&mut tcp[4..8], self.sequence);
+        add(&mut tcp[8..12], self.acknowledgement);
+        let words = self.options.len() / 4;
+        tcp[12] = ((5 + words) as u8) << 4;
+        tcp[13] = self.flags;
+        tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
+        packet.extend_from_slice(&self.options[..4 * words]);
+        packet.resize(packet.len() + self.data, 0x5a);
+        let length = packet.len() as u16;
+        packet[2..4].copy_from_slice(&length.to_be_bytes());
+        packet
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+
+    /// Issue 3: "fuzz targets for [...] TCP options": no sequence of segments breaks anything but its own connection.
+    #[test]
+    fn no_segments_of_one_connection_harm_another(
+        segments in proptest::collection::vec(Hostile::any(), 1..60)
+    ) {
+        run(async {
+            let mut bench = Bench::new().await;
+            let mut victim = bench.connect(10_001).await;
+            let mut stream = bench.connect(10_000).await;
+            stream.write_all(&[1; 10_000]).await.unwrap();
+            let honest = std::mem::take(&mut bench.last);
+            for segment in &segments {
+                bench.tcp.packet(&IpPacket::parse(&segment.packet(&honest)).unwrap());
+                tokio::task::yield_now().await;
+                bench.exchange_with(10_001);
+            }
+            let here = SocketAddr::new(network::GUEST.into(), 10_001);
+            bench.guest.get_mut(&here).unwrap().socket().send_slice(b"ping").unwrap();
+            bench.exchange_with(10_001);
+            let mut word = [0; 4];
+            victim.read_exact(&mut word).await.unwrap();
+            assert_eq!(&word, b"ping");
+        });
+    }
 }
