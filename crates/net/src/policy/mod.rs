@@ -44,3 +44,5 @@ pub use denial::{Attempt, Cause, Denial};
 pub use egress::{Admitted, Egress, Protocol, Verdict};
 pub use inspect::{Inspection, Sniffed};
 pub use limiter::{Limiter, Line};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use sniff::fuzz as fuzz_sniff;

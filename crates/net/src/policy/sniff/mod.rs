@@ -62,6 +62,16 @@ pub(super) fn look(bytes: &[u8]) -> Seen {
     }
 }
 
+/// For `fuzz/`: the first answer holds, however the bytes are cut.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let whole = look(bytes);
+    for cut in [1, 2, 3, 5, 9, 40, 100, 1000, bytes.len() / 2, bytes.len().saturating_sub(1)] {
+        let early = look(&bytes[..cut.min(bytes.len())]);
+        assert!(early == Seen::NeedMore || early == whole, "{cut}: {early:?}, {whole:?}");
+    }
+}
+
 impl fmt::Display for Unsaid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -10,7 +10,7 @@ fn says(name: &str) -> Seen {
 }
 
 macro_rules! corpus {
-    ($($file:literal => $seen:expr,)*) => { [$(($file, &include_bytes!(concat!("corpus/", $file))[..], $seen),)*] };
+    ($($file:literal => $seen:expr,)*) => { [$(($file, &include_bytes!(concat!("../../../fuzz-corpus/sniff/", $file))[..], $seen),)*] };
 }
 
 /// First bytes as real programs sent them: curl 7.88, wget 1.21, OpenSSL 3.0, Node.js, Python, OpenSSH 9.2, git, dig.
