@@ -98,6 +98,11 @@ impl Fragments {
         });
     }
 
+    /// Bytes that unfinished datagrams hold.
+    pub(crate) fn held(&self) -> usize {
+        self.unfinished.iter().map(|datagram| datagram.message.len()).sum()
+    }
+
     fn place(
         &mut self,
         packet: &IpPacket<'_>,
@@ -146,8 +151,7 @@ impl Fragments {
     fn make_room(&mut self, datagrams: usize, bytes: usize, keep: Option<usize>) -> usize {
         let mut keep = keep;
         loop {
-            let held: usize = self.unfinished.iter().map(|datagram| datagram.message.len()).sum();
-            if self.unfinished.len() + datagrams <= DATAGRAMS && held + bytes <= BYTES {
+            if self.unfinished.len() + datagrams <= DATAGRAMS && self.held() + bytes <= BYTES {
                 return keep.unwrap_or_default();
             }
             let oldest = usize::from(keep == Some(0));

@@ -20,6 +20,7 @@ pub(crate) enum Problem {
     /// The last router cannot reach the host.
     Host,
     /// The host does not speak the transport.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux tells of it"))]
     Protocol,
     /// Nobody listens on the port.
     Port,
@@ -114,7 +115,7 @@ pub(crate) fn udp_error(
     let pair = Pair::new(sent.0.ip(), sent.1.ip())?;
     let mut message = vec![0; udp::HEADER];
     message.extend_from_slice(&begin[..begin.len().min(length).min(512)]);
-    let about = udp::write(sent.0, sent.1, &mut message).then(|| Datagram {
+    let about = udp::write(sent.0, sent.1, &mut message, false).then(|| Datagram {
         pair,
         protocol: udp::PROTOCOL,
         hops: HOPS,
@@ -210,8 +211,8 @@ fn write_echo(pair: Pair, kind: u8, echo: Echo<'_>) -> Vec<u8> {
     message
 }
 
-/// Puts the checksum into a message.
-fn finish(pair: Pair, message: &mut [u8]) {
+/// Puts the checksum into a message of four bytes or more.
+pub(crate) fn finish(pair: Pair, message: &mut [u8]) {
     message[2..4].fill(0);
     let sum = match pair {
         Pair::V4(..) => !checksum::sum(message),

@@ -128,6 +128,7 @@ impl Icmp {
                         break;
                     }
                     self.replies(&ping);
+                    #[cfg(target_os = "linux")]
                     self.troubles(&ping);
                     tokio::task::yield_now().await;
                 }
@@ -156,9 +157,9 @@ impl Icmp {
         }
     }
 
-    /// Tells the guest what became of its requests.
+    /// Tells the guest what became of its requests. Only Linux knows.
+    #[cfg(target_os = "linux")]
     fn troubles(&self, ping: &Ping) {
-        #[cfg(target_os = "linux")]
         for trouble in crate::gateway::udp::errors::take(&ping.socket) {
             let (Some(pair), Some(sequence)) =
                 (Pair::new(ping.key.guest, ping.key.peer), word(&trouble.begin, 6))
@@ -172,7 +173,5 @@ impl Icmp {
                 self.0.reports.bytes(&about, ping.key.peer, trouble.problem, trouble.offender);
             }
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = ping;
     }
 }

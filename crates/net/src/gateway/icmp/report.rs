@@ -41,6 +41,7 @@ impl Reports {
     }
 
     /// The same about a packet's bytes, with the station on the way that had the problem, if that is known.
+    #[cfg(target_os = "linux")]
     pub(crate) fn bytes(&self, about: &[u8], to: IpAddr, problem: Problem, offender: Option<IpAddr>) {
         let from = teller(to, problem, offender);
         self.send(|| icmp::error(from, about, problem));

@@ -26,7 +26,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
-use dhow_model::network::GATEWAY;
+use dhow_model::network::{GATEWAY, MTU};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -85,12 +85,8 @@ impl Udp {
 
     /// Takes a whole datagram from the guest.
     pub(crate) fn packet(&self, packet: &IpPacket<'_>) {
-        let parsed = Pair::new(packet.source, packet.destination)
-            .ok_or(Reason::Malformed)
-            .and_then(|pair| udp::Udp::parse(pair, packet.payload));
-        let datagram = match parsed {
-            Ok(datagram) => datagram,
-            Err(reason) => return self.0.context.counters.count(reason),
+        let Some(datagram) = udp::Udp::parse(packet.payload) else {
+            return self.0.context.counters.count(Reason::Malformed);
         };
         let from = SocketAddr::new(packet.source, datagram.source);
         let to = SocketAddr::new(packet.destination, datagram.destination);
@@ -262,7 +258,11 @@ impl Udp {
     /// Sends a datagram to the guest; its payload stands behind room for the header. False when it was dropped, which is
     /// counted.
     fn deliver(&self, from: SocketAddr, to: SocketAddr, message: &mut [u8]) -> bool {
-        let Some(pair) = Pair::new(from.ip(), to.ip()).filter(|_| udp::write(from, to, message)) else {
+        let pair = Pair::new(from.ip(), to.ip());
+        // The link cannot put a checksum into fragments.
+        let cut = pair.is_some_and(|pair| pair.header() + message.len() > MTU as usize);
+        let sum = cut || !self.0.context.link_sums;
+        let Some(pair) = pair.filter(|_| udp::write(from, to, message, sum)) else {
             self.0.context.counters.count(Reason::TooBig);
             return false;
         };

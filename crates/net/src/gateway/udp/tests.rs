@@ -34,6 +34,7 @@ impl Guest {
             dns: Dns::new(Names::new(), Upstreams::fixed(Vec::new()), Arc::new(Open)),
             host_loopback: true,
             limits: Limits { udp: 2 * flows, ..Limits::default() },
+            link_sums: false,
             guest_networks: RefCell::default(),
         });
         let reports = Reports::new(outbound.clone(), counters.clone());
@@ -45,7 +46,7 @@ impl Guest {
         let pair = Pair::new(from.ip(), to.ip()).unwrap();
         let mut message = vec![0; udp::HEADER];
         message.extend_from_slice(payload);
-        assert!(udp::write(from, to, &mut message));
+        assert!(udp::write(from, to, &mut message, true));
         let datagram =
             Datagram { pair, protocol: udp::PROTOCOL, hops: 64, identification: 0, message: &message };
         let packet = datagram.to_vec().unwrap();
@@ -60,8 +61,7 @@ impl Guest {
     fn received(&self) -> Vec<(SocketAddr, u16, Vec<u8>)> {
         let datagram = |frame: Vec<u8>| {
             let packet = IpPacket::parse(&frame[14..]).unwrap();
-            let pair = Pair::new(packet.source, packet.destination).unwrap();
-            let datagram = udp::Udp::parse(pair, packet.payload).ok()?;
+            let datagram = udp::Udp::parse(packet.payload).filter(|_| packet.protocol == udp::PROTOCOL)?;
             let from = SocketAddr::new(packet.source, datagram.source);
             Some((from, datagram.destination, datagram.payload.to_vec()))
         };

@@ -218,7 +218,7 @@ proptest::proptest! {
         let mut ring = ring(&memory, &descriptors);
         if direction {
             let frame = [0; 1000];
-            drop(received(&memory, &mut ring, &[&frame; 20]));
+            drop(received(&memory, &mut ring, &[&frame[..]; 20]));
         } else {
             drop(sent(&memory, &mut ring));
         }
