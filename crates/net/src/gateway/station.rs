@@ -118,6 +118,9 @@ impl Station {
     /// Whether a packet was a question of neighbour discovery, which is answered.
     fn neighbours(&self, packet: &IpPacket<'_>) -> bool {
         let Some(answer) = ndp::answer(packet.bytes) else { return false };
+        if ndp::is_advertisement(&answer) {
+            self.icmp.advertise();
+        }
         self.outbound().packet(answer.len(), |room| room.copy_from_slice(&answer));
         true
     }
