@@ -53,8 +53,11 @@ impl Network {
     ) -> Result<Self> {
         let policy = Egress::new(config.network.policy()).map_err(Error::Egress)?;
         let names = Names::new();
+        names.of_engine(home.tag());
         let dns = Dns::new(Arc::clone(&names), Upstreams::system(), Arc::clone(&policy) as _);
-        if config.dns.port != 0 {
+        let native = spec.name == MachineName::native();
+        // One port, and one way to the host: they are the engine machine's, whose addresses all others have, too.
+        if native && config.dns.port != 0 {
             tokio::spawn(serve_host(Arc::clone(&dns), config.dns.port, cancel.clone()));
         }
         let path = dir.network_socket();
@@ -68,8 +71,7 @@ impl Network {
         let carrier: Arc<Handle> = Arc::new(gateway.handle());
         let forward = Arc::clone(&carrier);
         let publisher = Publisher::new(forward, spec.name.clone(), home.machines_dir());
-        // Every machine has the same addresses, so that only one of them can be on the host's routes.
-        let route = (spec.name == MachineName::native()).then(|| Route::start(Place::default(), carrier));
+        let route = native.then(|| Route::start(Place::default(), carrier));
         let route = match route {
             Some(Ok(route)) => Some(Arc::new(route)),
             Some(Err(error)) => {
