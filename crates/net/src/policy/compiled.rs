@@ -9,8 +9,9 @@ use super::spelling::Spelling;
 /// Where every honest program says a name: HTTP, HTTPS, and the usual other ports for them.
 pub const WEB_PORTS: [u16; 8] = [80, 443, 3128, 8000, 8008, 8080, 8443, 8888];
 
-/// Names that Dhow answers itself, besides [`network::DOMAIN`]; nobody else can give them an address.
-const OWN: &str = "docker.internal";
+/// Names that Dhow answers itself, besides those in [`network::DOMAIN`]; nobody else can give them an address. Others in
+/// `docker.internal` are strangers'.
+const OWN: [&str; 2] = ["host.docker.internal", "gateway.docker.internal"];
 
 /// A policy, ready to be walked.
 #[derive(Debug)]
@@ -222,5 +223,5 @@ fn is_web(target: &Target) -> bool {
 
 /// Whether Dhow answers for a name itself.
 pub(super) fn is_own(name: &Name) -> bool {
-    name.is_in(network::DOMAIN) || name.is_in(OWN)
+    name.is_in(network::DOMAIN) || OWN.contains(&name.as_str())
 }

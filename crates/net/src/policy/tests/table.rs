@@ -238,6 +238,8 @@ fn only_names_that_a_rule_can_allow_are_looked_up() {
         // Answered by Dhow, and told to nobody.
         ("deny", vec![], "db.dhow.internal", "allow"),
         ("deny", vec![], "host.docker.internal", "allow"),
+        ("deny", vec![], "c2VjcmV0.docker.internal", "deny"),
+        ("deny", vec![], "c2VjcmV0.host.docker.internal", "deny"),
         ("deny", vec![r#"{ action = "deny" }"#], "host.docker.internal", "deny"),
         // No name of a host: no rule can mean it.
         ("deny", vec![r#"{ action = "allow", name = "*" }"#], "evil\\046example.com", "deny"),
