@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{SILENT, Setup, WORLD, WORLD6, run};
+use std::time::Duration;
+
+use common::{SILENT, Setup, WORLD, WORLD6, run, until};
 use dhow_model::egress::{Action, Policy};
 
 /// Whether one echo of so many bytes comes back.
@@ -84,5 +86,27 @@ fn a_flood_is_cut() {
         ));
         assert!(net.metrics().flows["icmp"] <= 128);
         assert!(ping(net, "", "198.19.68.1"));
+    });
+}
+
+/// A foreign guest that asks for routers gets one, and no address that is not its own.
+#[test]
+fn a_router_is_advertised_to_who_asks() {
+    run(Setup::default(), async |net| {
+        for command in [
+            "ip -6 addr flush dev eth0 scope global",
+            "ip -6 route flush dev eth0",
+            "sysctl -qw net.ipv6.conf.eth0.accept_ra=1 net.ipv6.conf.eth0.router_solicitation_delay=0",
+            "ip link set eth0 down",
+            "ip link set eth0 up",
+        ] {
+            net.guest.sh(command);
+        }
+        until("the guest has a default route", Duration::from_secs(10), || {
+            net.guest.sh("ip -6 route").contains("default via fe80::64:68ff:fe6f:7701")
+        })
+        .await;
+        assert!(!net.guest.sh("ip -6 addr show dev eth0").contains("fd64:"));
+        assert!(net.guest.sh("ip -6 route").contains("fd64:686f:7700::/64"));
     });
 }
