@@ -25,6 +25,8 @@ mod icmp;
 pub(crate) mod ip;
 mod limits;
 mod link;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only vhost-user leaves checksums out"))]
+mod offload;
 pub(crate) mod outbound;
 mod route;
 mod station;

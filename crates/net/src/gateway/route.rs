@@ -7,12 +7,15 @@ use std::sync::Arc;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::ip::IpPacket;
+use super::offload;
 use super::outbound::Outbound;
 use crate::route::Device;
 
 /// At most one device.
 pub(super) struct Route {
     outbound: Outbound,
+    /// The guest leaves checksums out.
+    link_sums: bool,
     carried: RefCell<Option<Carried>>,
 }
 
@@ -29,9 +32,9 @@ impl Drop for Carried {
 }
 
 impl Route {
-    /// No device yet.
-    pub(super) fn new(outbound: Outbound) -> Route {
-        Route { outbound, carried: RefCell::new(None) }
+    /// No device yet. With `link_sums` the guest's packets come without their checksums.
+    pub(super) fn new(outbound: Outbound, link_sums: bool) -> Route {
+        Route { outbound, link_sums, carried: RefCell::new(None) }
     }
 
     /// Takes a device in place of the one before.
@@ -46,7 +49,15 @@ impl Route {
     pub(super) fn packet(&self, packet: &IpPacket<'_>) -> bool {
         let carried = self.carried.borrow();
         if let Some(Carried { device, .. }) = &*carried {
-            device.to_host(packet);
+            if self.link_sums {
+                let mut whole = packet.bytes.to_vec();
+                offload::complete(&mut whole);
+                if let Ok(whole) = IpPacket::parse(&whole) {
+                    device.to_host(&whole);
+                }
+            } else {
+                device.to_host(packet);
+            }
         }
         carried.is_some()
     }

@@ -38,7 +38,7 @@ impl Station {
             icmp: Icmp::new(context.clone(), reports, udp.clone()),
             udp,
             tcp: Tcp::new(context.clone(), flows),
-            route: Route::new(context.outbound.clone()),
+            route: Route::new(context.outbound.clone(), context.link_sums),
             fragments: RefCell::new(Fragments::new(context.counters.clone())),
             context,
         })

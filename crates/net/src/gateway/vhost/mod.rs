@@ -14,7 +14,6 @@
 mod device;
 mod enable;
 mod memory;
-mod offload;
 mod receive;
 mod ring;
 #[cfg(test)]

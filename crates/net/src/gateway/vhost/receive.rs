@@ -6,9 +6,9 @@ use std::sync::Arc;
 use vm_memory::{Bytes as _, GuestMemoryMmap};
 
 use super::device::{Device, RECEIVE};
-use super::offload::{HEADER, header};
 use super::ring::{Broken, Ring};
 use crate::gateway::counters::{Counters, Reason};
+use crate::gateway::offload::{HEADER, header};
 use crate::gateway::outbound::{Buffer, Outbound, PREFIX};
 
 /// Moves frames from the queue to the guest, for ever.

@@ -8,10 +8,10 @@ use virtio_queue::mock::MockSplitQueue;
 use virtio_queue::{Queue, QueueT as _};
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 
-use super::offload::HEADER;
 use super::ring::{Broken, Ring};
 use super::{receive, transmit};
 use crate::gateway::counters::{Counters, Reason};
+use crate::gateway::offload::HEADER;
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use vm_memory::{Bytes as _, GuestMemoryMmap};
 
 use super::device::{Device, TRANSMIT};
-use super::offload::HEADER;
 use super::ring::{Broken, Ring};
 use crate::gateway::counters::{Counters, Reason};
+use crate::gateway::offload::HEADER;
 use crate::gateway::outbound::ETHERNET;
 
 /// Frames of one turn, so that flows take theirs.

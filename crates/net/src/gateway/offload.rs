@@ -1,7 +1,8 @@
-//! The header that stands before each frame on a ring (virtio 1.2, 5.1.6), and checksums that nobody computes: a packet
-//! that never left this host cannot be damaged, so its checksum is only said to be missing, in the way that a network card
-//! with offloads has it. The guest's kernel completes it if the packet leaves over something that needs it.
+//! Checksums that nobody computes: a packet that never left this host cannot be damaged, so its checksum is only said to be
+//! missing, in the header that stands before each frame on a virtio ring (virtio 1.2, 5.1.6), in the way that a network card
+//! with offloads has it. Whoever sends such a packet on to where it matters completes it: the guest's kernel, or we.
 
+use super::outbound::ETHERNET;
 use crate::packet::checksum;
 
 /// Length of the header, bytes.
@@ -9,7 +10,6 @@ pub(super) const HEADER: usize = 12;
 
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
 const NEEDS_CHECKSUM: u8 = 1;
-const ETHERNET: usize = 14;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
@@ -19,25 +19,30 @@ pub(super) fn header(frame: &mut [u8], partial: bool) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     // One buffer.
     header[10] = 1;
-    let Some(transport) = Transport::find(frame) else { return header };
-    let field = transport.start + transport.offset;
-    let pseudo = transport.pseudo;
-    if partial {
-        frame[field..field + 2].copy_from_slice(&pseudo.to_be_bytes());
-        header[0] = NEEDS_CHECKSUM;
-        header[6..8].copy_from_slice(&(transport.start as u16).to_le_bytes());
-        header[8..10].copy_from_slice(&(transport.offset as u16).to_le_bytes());
-    } else {
-        frame[field..field + 2].fill(0);
-        let sum = checksum::combine(&[pseudo, checksum::sum(&frame[transport.start..transport.end])]);
-        // Zero means "none" to UDP; its complement says the same number.
-        let sum = if sum == 0xffff { sum } else { !sum };
-        frame[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+    let is_ip = matches!(frame.get(ETHERNET - 2..ETHERNET), Some([0x08, 0x00] | [0x86, 0xdd]));
+    let Some(packet) = frame.get_mut(ETHERNET..).filter(|_| is_ip) else { return header };
+    if !partial {
+        complete(packet);
+        return header;
     }
+    let Some(transport) = Transport::find(packet) else { return header };
+    transport.put(packet, transport.pseudo);
+    header[0] = NEEDS_CHECKSUM;
+    header[6..8].copy_from_slice(&((ETHERNET + transport.start) as u16).to_le_bytes());
+    header[8..10].copy_from_slice(&(transport.offset as u16).to_le_bytes());
     header
 }
 
-/// Where a frame's TCP segment or UDP datagram stands.
+/// Puts the whole checksum into an IP packet that may have none.
+pub(super) fn complete(packet: &mut [u8]) {
+    let Some(transport) = Transport::find(packet) else { return };
+    transport.put(packet, 0);
+    let sum = checksum::combine(&[transport.pseudo, checksum::sum(&packet[transport.start..transport.end])]);
+    // Zero means "none" to UDP; its complement says the same number.
+    transport.put(packet, if sum == 0xffff { sum } else { !sum });
+}
+
+/// Where a packet's TCP segment or UDP datagram stands.
 #[derive(Debug, PartialEq, Eq)]
 struct Transport {
     start: usize,
@@ -50,10 +55,9 @@ struct Transport {
 
 impl Transport {
     /// `None` for fragments, packets with extension headers and everything else whose checksum is left as it is.
-    fn find(frame: &[u8]) -> Option<Transport> {
-        let packet = frame.get(ETHERNET..)?;
-        let (protocol, addresses, header, total) = match packet.first()? >> 4 {
-            4 if packet.len() >= 20 && frame[12..ETHERNET] == [0x08, 0] => {
+    fn find(packet: &[u8]) -> Option<Transport> {
+        let (protocol, addresses, start, end) = match packet.first()? >> 4 {
+            4 if packet.len() >= 20 => {
                 // More fragments, or an offset.
                 if u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff != 0 {
                     return None;
@@ -61,7 +65,7 @@ impl Transport {
                 let total = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
                 (packet[9], &packet[12..20], usize::from(packet[0] & 0xf) * 4, total)
             }
-            6 if packet.len() >= 40 && frame[12..ETHERNET] == [0x86, 0xdd] => {
+            6 if packet.len() >= 40 => {
                 let total = 40 + usize::from(u16::from_be_bytes([packet[4], packet[5]]));
                 (packet[6], &packet[8..40], 40, total)
             }
@@ -72,13 +76,17 @@ impl Transport {
             UDP => (6, 8),
             _ => return None,
         };
-        let length = total.checked_sub(header)?;
-        if header < 20 || length < least || total > packet.len() {
+        let length = u16::try_from(end.checked_sub(start)?).ok()?;
+        if start < 20 || usize::from(length) < least || end > packet.len() {
             return None;
         }
-        let length = u16::try_from(length).ok()?;
         let pseudo = checksum::combine(&[checksum::sum(addresses), u16::from(protocol), length]);
-        Some(Transport { start: ETHERNET + header, end: ETHERNET + total, offset, pseudo })
+        Some(Transport { start, end, offset, pseudo })
+    }
+
+    fn put(&self, packet: &mut [u8], sum: u16) {
+        let field = self.start + self.offset;
+        packet[field..field + 2].copy_from_slice(&sum.to_be_bytes());
     }
 }
 
