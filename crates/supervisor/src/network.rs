@@ -7,6 +7,8 @@ use dhow_channel::Dialer;
 use dhow_home::{Home, MachineDir, socket};
 use dhow_model::{Config, MachineName, MachineSpec};
 use dhow_net::dns::{Dns, Names, Upstreams};
+#[cfg(target_os = "linux")]
+use dhow_net::gateway::Listener;
 use dhow_net::gateway::{Gateway, Handle, Limits, Options};
 use dhow_net::policy::Egress;
 use dhow_net::publish::Publisher;
@@ -65,6 +67,9 @@ impl Network {
             .and_then(tokio::net::UnixListener::into_std)
             .map_err(|source| Error::Serve { path, source })?;
         let host_loopback = config.network.host_loopback;
+        // As `prepare` tells the hypervisor.
+        #[cfg(target_os = "linux")]
+        let listener = Listener::VhostUser(listener);
         let gateway =
             Gateway::start(listener, Options { host_loopback, policy, dns, limits: Limits::default() })
                 .map_err(Error::Network)?;

@@ -93,10 +93,20 @@ pub fn hardware(
             Reach::Serial(socket) => ChannelDevice::Serial(socket.clone()),
         },
         boot_config: path,
-        network: Network::Stream { socket: dir.network_socket(), mac: network::GUEST_MAC },
+        network: network_device(dir),
         qmp: dir.qmp_socket(),
         name: spec.name.clone(),
     })
+}
+
+/// The gateway serves the guest's network device itself where it can share memory with the hypervisor.
+fn network_device(dir: &MachineDir) -> Network {
+    let (socket, mac) = (dir.network_socket(), network::GUEST_MAC);
+    if cfg!(target_os = "linux") {
+        Network::VhostUser { socket, mac }
+    } else {
+        Network::Stream { socket, mac }
+    }
 }
 
 /// What the guest is told of its network.
