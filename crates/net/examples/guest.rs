@@ -16,6 +16,8 @@ fn main() {}
 
 #[cfg(target_os = "linux")]
 fn main() {
+    use std::os::unix::process::CommandExt;
+
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (host, guest) = match arguments.as_slice() {
         [host, guest, ..] => (host.clone(), guest.clone()),
@@ -39,11 +41,13 @@ fn main() {
             Some(_) => ((&net.guest, guest), (&net.host, host)),
             None => ((&net.host, host), (&net.guest, guest)),
         };
-        let mut background = first.0.command("sh").args(["-c", &first.1]).spawn().unwrap();
+        // A group of its own, so that what the shell started ends with it.
+        let mut background = first.0.command("sh").args(["-c", &first.1]).process_group(0).spawn().unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         let mut child = then.0.command("sh").args(["-c", &then.1]).spawn().unwrap();
         let status = common::blocking(move || child.wait()).await.unwrap();
-        background.kill().ok();
+        let group = rustix::process::Pid::from_child(&background);
+        rustix::process::kill_process_group(group, rustix::process::Signal::KILL).ok();
         background.wait().ok();
         if let Some(publisher) = publisher {
             publisher.abort();
