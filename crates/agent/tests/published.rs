@@ -224,5 +224,5 @@ fn ports_outlive_a_dockerd_that_is_killed() {
 fn a_host_that_does_not_answer_fails_the_start_in_words() {
     let engine = Published::without_host();
     let words = words(engine.docker(), &format!("127.0.0.1:{}:80", free()));
-    assert!(words.contains("the host did not say within 5 s"), "{words}");
+    assert!(words.contains("the host did not say within 10 s"), "{words}");
 }

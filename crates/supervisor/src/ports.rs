@@ -137,7 +137,7 @@ impl Desk {
     async fn bind(&mut self, asked: &PortBinding) -> PortsAnswer {
         let id = asked.id;
         let refused = |kind: &str, text: String| {
-            tracing::info!(kind, "a port was not published: {text}");
+            tracing::debug!(kind, "a port was not published: {text}");
             ports_answer::What::Refused(PortRefused { kind: kind.to_owned(), text })
         };
         let what = match understood(asked) {

@@ -29,8 +29,8 @@ pub const SOCKET_VARIABLE: &str = "DHOW_PORTS_SOCKET";
 
 /// The pipe that dockerd reads. Opened by its name, since a descriptor's number alone is no proof that it is ours.
 const REPORT: &str = "/proc/self/fd/3";
-/// For the host to answer. dockerd waits 16 s.
-const BIND: Duration = Duration::from_secs(5);
+/// For the host to answer, which takes milliseconds, and longer on an emulated machine under load. dockerd waits 16 s.
+const BIND: Duration = Duration::from_secs(10);
 /// For the host to stop listening.
 const RELEASE: Duration = Duration::from_secs(3);
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use dhow_model::MachineName;
 use dhow_model::port::Binding;
@@ -19,6 +19,8 @@ use super::{holders, socket};
 
 /// Ports of one machine at once.
 pub const LIMIT: usize = 4096;
+/// Searches of other machines in one second for who holds an address: a guest may ask for taken ones without end.
+const SEARCHES: u32 = 10;
 /// Below this the kernel gives ports to root alone, unless it was told otherwise.
 const PRIVILEGED: u16 = 1024;
 
@@ -62,6 +64,8 @@ struct Inner {
 struct State {
     bound: BTreeMap<Binding, Held>,
     containers: BTreeMap<IpAddr, Container>,
+    /// Since when searches are counted, and how many there were.
+    searched: Option<(Instant, u32)>,
     stopped: bool,
 }
 
@@ -99,12 +103,13 @@ impl Publisher {
         };
         let socket = match socket::take(&binding) {
             Ok(socket) => socket,
-            Err(refusal) => return Err(refused(self.note(&binding, &refusal.1, &state))(refusal)),
+            Err(refusal) => return Err(refused(self.note(&binding, &refusal.1, &mut state))(refusal)),
         };
         let listener = Listener::start(socket, &binding, &self.0.forward)
             .map_err(|error| refused(None)(("listen", error)))?;
         state.bound.insert(binding, Held { listener, since: SystemTime::now() });
-        tracing::info!(%binding, "a port is published");
+        // Not louder: how often is the guest's choice.
+        tracing::debug!(%binding, "a port is published");
         self.write_down(&state);
         Ok(())
     }
@@ -114,7 +119,7 @@ impl Publisher {
         let mut state = self.0.state.lock().await;
         if let Some(held) = state.bound.remove(binding) {
             held.listener.close().await;
-            tracing::info!(%binding, "a port is published no more");
+            tracing::debug!(%binding, "a port is published no more");
             self.write_down(&state);
         }
     }
@@ -171,15 +176,19 @@ impl Publisher {
     }
 
     /// What helps a person with the kernel's refusal.
-    fn note(&self, wanted: &Binding, error: &io::Error, state: &State) -> Option<String> {
+    fn note(&self, wanted: &Binding, error: &io::Error, state: &mut State) -> Option<String> {
         match error.kind() {
             io::ErrorKind::AddrInUse => {
                 let held = state.bound.keys().find(|held| held.conflicts(wanted));
-                let ours = held.map(|held| {
+                if let Some(held) = held {
                     let holder = holders::container(&port(held, state));
-                    format!("held by {holder} of machine {}", self.0.machine)
-                });
-                ours.or_else(|| holders::who(wanted, &self.0.machines, &self.0.record))
+                    return Some(format!("held by {holder} of machine {}", self.0.machine));
+                }
+                let now = Instant::now();
+                let counted = state.searched.filter(|(since, _)| now - *since < Duration::from_secs(1));
+                let (since, count) = counted.unwrap_or((now, 0));
+                state.searched = Some((since, count + 1));
+                (count < SEARCHES).then(|| holders::who(wanted, &self.0.machines, &self.0.record)).flatten()
             }
             io::ErrorKind::PermissionDenied if wanted.host.port() < PRIVILEGED => Some(format!(
                 "a port this low is root's alone: publish one from {PRIVILEGED} on, or give it to every user with \

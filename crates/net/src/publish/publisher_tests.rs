@@ -1,7 +1,6 @@
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::Mutex as Shared;
-use std::time::Duration;
 
 use dhow_model::port::Protocol;
 use tokio::io::AsyncReadExt as _;

@@ -74,6 +74,10 @@ enum Next {
 impl Writer {
     /// Starts the task that writes, on the current runtime.
     pub(super) fn start(path: PathBuf) -> Self {
+        // What a supervisor that was killed left behind.
+        if let Err(error) = atomic::remove(&path) {
+            tracing::warn!(%error, path = %path.display(), "an old record of published ports stays");
+        }
         let shared = Arc::new(Shared { path, next: Mutex::new(None), changed: Notify::new() });
         let task = tokio::spawn(write(Arc::clone(&shared)));
         Self { shared, task: Mutex::new(Some(task)) }
