@@ -15,7 +15,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use super::socket::address;
+use super::socket::{WIDE, address};
 
 /// The address of the host that a datagram came to, where the socket has more than one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +39,7 @@ impl Bound {
     /// Takes a bound socket over.
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Bound> {
         socket.set_nonblocking(true)?;
+        SockRef::from(&socket).set_recv_buffer_size(WIDE)?;
         let local = socket.local_addr()?;
         let many = local.ip().is_unspecified();
         if many && local.is_ipv4() {

@@ -23,6 +23,9 @@ use crate::packet::udp;
 /// Datagrams that one flow carries before others have their turn.
 const AT_ONCE: usize = 64;
 
+/// Bytes that wait at once where much arrives.
+const MUCH: usize = 64 << 10;
+
 /// Who asked, and in which way.
 pub(super) type Key = (SocketAddr, Way);
 
@@ -118,6 +121,7 @@ impl Udp {
 
     fn drain(&self, flow: &Flow) {
         let mut scratch = self.0.scratch.borrow_mut();
+        let mut carried = 0;
         for _ in 0..AT_ONCE {
             // What is left is still there when this flow has its turn again.
             if !self.0.context.outbound.has_room() {
@@ -127,6 +131,7 @@ impl Udp {
                 Ok((length, peer)) => {
                     let message = &mut scratch[..udp::HEADER + length];
                     self.answer(flow, peer, message);
+                    carried += length;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // The error of a datagram that was sent; the queue below has the rest of it.
@@ -134,6 +139,9 @@ impl Udp {
             }
         }
         drop(scratch);
+        if carried >= MUCH {
+            flow.socket.widen();
+        }
         self.tell(flow, flow.socket.troubles());
     }
 

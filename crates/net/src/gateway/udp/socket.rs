@@ -33,7 +33,11 @@ pub(super) struct HostSocket {
     six: bool,
     whole: Cell<bool>,
     hops: Cell<u8>,
+    wide: Cell<bool>,
 }
+
+/// How much the host may keep of what arrives, bytes, for a socket on which much arrives; cut to what the system allows.
+pub(super) const WIDE: usize = 1 << 20;
 
 impl HostSocket {
     /// Opens one on a free port of a local address; the unspecified one reaches every address of its family.
@@ -49,7 +53,7 @@ impl HostSocket {
         super::errors::ask(&socket, six)?;
         socket.bind(&SocketAddr::new(local, 0).into())?;
         let inner = UdpSocket::from_std(socket.into())?;
-        Ok(HostSocket { inner, six, whole: Cell::new(false), hops: Cell::new(HOPS) })
+        Ok(HostSocket { inner, six, whole: Cell::new(false), hops: Cell::new(HOPS), wide: Cell::new(false) })
     }
 
     /// Sends a datagram: `whole`, or else cut where the path needs it; with so many hops left, where that is so few that
@@ -77,6 +81,16 @@ impl HostSocket {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(_) => socket.send_to(payload, &to).map(|_| ()),
+        }
+    }
+
+    /// Says that much arrives here, so that the host keeps more of it. Not from the start: many small buffers are less than
+    /// many large ones for a guest that does not read.
+    pub(super) fn widen(&self) {
+        if !self.wide.replace(true)
+            && let Err(error) = SockRef::from(&self.inner).set_recv_buffer_size(WIDE)
+        {
+            tracing::debug!(%error, "a larger buffer for a udp socket");
         }
     }
 
