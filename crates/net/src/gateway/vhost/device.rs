@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -18,6 +19,7 @@ use vhost::vhost_user::{
 use virtio_queue::QueueT as _;
 use vm_memory::GuestMemoryMmap;
 
+use super::log::Log;
 use super::memory::Memory;
 use super::ring::{Broken, Parts, Ring};
 use crate::gateway::counters::{Counters, Reason};
@@ -49,6 +51,7 @@ const FEATURES: u64 = feature::CHECKSUM
     | feature::INDIRECT
     | feature::EVENT_INDEX
     | feature::VERSION_1
+    | VhostUserVirtioFeatures::LOG_ALL.bits()
     | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
 /// A network device of two rings.
@@ -64,12 +67,28 @@ struct State {
     rings: [Ring; 2],
     /// What the guest chose.
     features: u64,
+    log: Option<Rc<Log>>,
+}
+
+impl State {
+    /// Rings note what they write while the hypervisor says so.
+    fn log(&mut self) {
+        let logs = self.features & VhostUserVirtioFeatures::LOG_ALL.bits() != 0;
+        for ring in &mut self.rings {
+            ring.log = self.log.clone().filter(|_| logs);
+        }
+    }
 }
 
 impl Device {
     pub(super) fn new(counters: Arc<Counters>) -> Device {
         Device {
-            state: RefCell::new(State { memory: None, rings: [Ring::new(), Ring::new()], features: 0 }),
+            state: RefCell::new(State {
+                memory: None,
+                rings: [Ring::new(), Ring::new()],
+                features: 0,
+                log: None,
+            }),
             changed: [Notify::new(), Notify::new()],
             counters,
         }
@@ -180,6 +199,7 @@ impl VhostUserBackendReqHandler for Device {
         for ring in &mut state.rings {
             ring.queue.set_event_idx(features & feature::EVENT_INDEX != 0);
         }
+        state.log();
         Ok(())
     }
 
@@ -255,7 +275,7 @@ impl VhostUserBackendReqHandler for Device {
     }
 
     fn get_protocol_features(&self) -> Result<VhostUserProtocolFeatures> {
-        Ok(VhostUserProtocolFeatures::REPLY_ACK)
+        Ok(VhostUserProtocolFeatures::REPLY_ACK | VhostUserProtocolFeatures::LOG_SHMFD)
     }
 
     fn set_protocol_features(&self, _: u64) -> Result<()> {
@@ -331,7 +351,10 @@ impl VhostUserBackendReqHandler for Device {
         Err(NOT_HERE)
     }
 
-    fn set_log_base(&self, _: &VhostUserLog, _: File) -> Result<()> {
-        Err(NOT_HERE)
+    fn set_log_base(&self, log: &VhostUserLog, file: File) -> Result<()> {
+        let mut state = self.state.borrow_mut();
+        state.log = Some(Rc::new(Log::map(log, file)?));
+        state.log();
+        Ok(())
     }
 }

@@ -48,13 +48,15 @@ impl Memory {
 }
 
 fn map((region, file): (VhostUserMemoryRegion, File)) -> Result<GuestRegionMmap> {
-    let end = region.mmap_offset.checked_add(region.memory_size).ok_or(Protocol::InvalidParam)?;
-    let length = file.metadata().map_err(Protocol::ReqHandlerError)?.len();
-    let seals =
-        rustix::fs::fcntl_get_seals(&file).map_err(|error| Protocol::ReqHandlerError(error.into()))?;
-    if end > length || !seals.contains(SealFlags::SHRINK) {
-        return Err(Protocol::InvalidParam);
-    }
+    check(&file, region.mmap_offset, region.memory_size)?;
     let mapping = region.mmap_region(file)?;
     GuestRegionMmap::new(mapping, GuestAddress(region.guest_phys_addr)).ok_or(Protocol::InvalidParam)
+}
+
+/// Whether a file has these bytes now and cannot lose them.
+pub(super) fn check(file: &File, offset: u64, size: u64) -> Result<()> {
+    let end = offset.checked_add(size).ok_or(Protocol::InvalidParam)?;
+    let length = file.metadata().map_err(Protocol::ReqHandlerError)?.len();
+    let seals = rustix::fs::fcntl_get_seals(file).map_err(|error| Protocol::ReqHandlerError(error.into()))?;
+    if end <= length && seals.contains(SealFlags::SHRINK) { Ok(()) } else { Err(Protocol::InvalidParam) }
 }

@@ -13,6 +13,7 @@
 
 mod device;
 mod enable;
+mod log;
 mod memory;
 mod receive;
 mod ring;

@@ -70,6 +70,7 @@ fn scatter(ring: &Ring, memory: &GuestMemoryMmap, header: &[u8], frame: &[u8]) -
         while room > 0 && source < sources.len() {
             let (now, later) = sources[source].split_at(room.min(sources[source].len()));
             memory.write_slice(now, address).map_err(|_| Broken::Buffer)?;
+            ring.log(address, now.len());
             address.0 = address.0.checked_add(now.len() as u64).ok_or(Broken::Buffer)?;
             room -= now.len();
             sources[source] = later;

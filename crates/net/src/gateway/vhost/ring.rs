@@ -9,6 +9,7 @@ use vhost::vhost_user::{Error as Protocol, Result};
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT as _, QueueT as _};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
+use super::log::Log;
 use super::memory::Memory;
 
 /// Entries that a ring may have: what QEMU allows for a vhost-user device.
@@ -55,6 +56,8 @@ pub(super) struct Ring {
     pub(super) call: Option<File>,
     pub(super) enabled: bool,
     broken: bool,
+    /// Where to note what is written, if the hypervisor wants to know.
+    pub(super) log: Option<Rc<Log>>,
     /// Of the chain that was looked at last; kept for its memory.
     pub(super) pieces: Vec<Piece>,
 }
@@ -74,6 +77,7 @@ impl Ring {
             // A ring that was not started does nothing, whatever this says.
             enabled: true,
             broken: false,
+            log: None,
             pieces: Vec::with_capacity(CHAIN),
         }
     }
@@ -158,7 +162,9 @@ impl Ring {
         written: usize,
     ) -> std::result::Result<(), Broken> {
         let written = u32::try_from(written).map_err(|_| Broken::Size)?;
-        self.queue.add_used(memory, head, written).map_err(|_| Broken::Index)
+        self.queue.add_used(memory, head, written).map_err(|_| Broken::Index)?;
+        self.log_used();
+        Ok(())
     }
 
     /// Tells the guest what was given back, if it wants to know.
@@ -177,7 +183,21 @@ impl Ring {
 
     /// Asks for a notification of the next chain. True: there is one already.
     pub(super) fn ask(&mut self, memory: &GuestMemoryMmap) -> std::result::Result<bool, Broken> {
-        self.queue.enable_notification(memory).map_err(|_| Broken::Place)
+        let more = self.queue.enable_notification(memory).map_err(|_| Broken::Place)?;
+        self.log_used();
+        Ok(more)
+    }
+
+    /// Notes that a buffer's bytes were written.
+    pub(super) fn log(&self, address: GuestAddress, length: usize) {
+        if let Some(log) = &self.log {
+            log.wrote(address, length);
+        }
+    }
+
+    /// Notes that the part of the ring that is ours was written: two words, an entry of eight bytes for each chain, a word.
+    fn log_used(&self) {
+        self.log(GuestAddress(self.queue.used_ring()), 6 + 8 * usize::from(self.queue.size()));
     }
 }
 
