@@ -3,6 +3,7 @@
 
 mod aims;
 mod costs;
+mod dns;
 mod load;
 mod passt;
 mod rig;
@@ -83,6 +84,9 @@ pub fn measure() -> Result<()> {
         "net: the same container over each network: median of {ROUNDS} [least to most], and Dhow's by it"
     );
     table.print();
+    if let Err(error) = dns::print(rig.dir(), rig.names) {
+        println!("  names were not measured: {error}");
+    }
     rig.absent.iter().for_each(|why| println!("  left out: {why}"));
     aims::print(&table);
     Ok(())

@@ -44,10 +44,12 @@ pub struct Rig {
     pub throughput: u16,
     /// Answers `redis-benchmark` on the host's loopback.
     pub pong: Server,
+    /// Where the host is told containers' names.
+    pub names: u16,
     // Dropped in this order: the machine before what it is connected to.
     engine: Engine,
     children: Children,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// Ended when the bench ends, however that comes.
@@ -82,7 +84,8 @@ impl Rig {
         let has_passt = other.carrier.is_some();
         let path = wrapped_qemu(dir.path(), &user, has_passt.then_some(socket.as_path()))?;
         let engine = Engine::prepare()?;
-        engine.dhow(["config", "set", "dns.port", "0"])?.ok()?;
+        let names = free_port()?;
+        engine.dhow(["config", "set", "dns.port", &names.to_string()])?.ok()?;
         Run::from(engine.command()?).env("PATH", path).arg("up").limit(Duration::from_secs(180)).ok()?;
         let status = engine.status()?;
         own.carrier = status.supervisor();
@@ -91,7 +94,7 @@ impl Rig {
         let throughput = host_throughput(&mut children)?;
         let pong = Server::pong(serve::V4)?;
         let mut rig =
-            Self { ways: Vec::new(), absent, hypervisor, throughput, pong, engine, children, _dir: dir };
+            Self { ways: Vec::new(), absent, hypervisor, throughput, pong, engine, children, names, dir };
         rig.admit(own);
         rig.admit(user);
         if has_passt {
@@ -99,6 +102,11 @@ impl Rig {
         }
         rig.forward_over_ssh()?;
         Ok(rig)
+    }
+
+    /// A place for files, gone with the bench.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// A command in the container that is measured.
@@ -126,7 +134,7 @@ impl Rig {
         let Some(shell) = user.to(Service::Shell) else { return Ok(()) };
         let target = self.engine.docker().ok(["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "inner"])?;
         let mut way = Way::new("ssh -L", None, &Service::INNER)?;
-        match ssh::start(self._dir.path(), &self.engine, shell.port(), &target, &way) {
+        match ssh::start(self.dir.path(), &self.engine, shell.port(), &target, &way) {
             Ok(child) => {
                 way.carrier = Some(child.id());
                 self.children.0.push(child);
@@ -204,16 +212,20 @@ fn wrapped_qemu(dir: &Path, user: &Way, passt: Option<&Path>) -> Result<std::ffi
 
 /// `iperf3 -s` on the host's loopback.
 fn host_throughput(children: &mut Children) -> Result<u16> {
-    let at = "127.0.0.1:0";
-    let listener = TcpListener::bind(at).map_err(Error::io("listen on", at))?;
-    let port = listener.local_addr().map_err(Error::io("ask for", at))?.port();
-    drop(listener);
+    let port = free_port()?;
     let number = port.to_string();
     children.0.push(Run::new("iperf3").args(["-s", "-B", "127.0.0.1", "-p", &number]).start()?);
     wait::until("iperf3 to listen", Duration::from_secs(5), || TcpStream::connect(("127.0.0.1", port)).ok())?;
     Ok(port)
 }
 
+fn free_port() -> Result<u16> {
+    let at = "127.0.0.1:0";
+    let listener = TcpListener::bind(at).map_err(Error::io("listen on", at))?;
+    Ok(listener.local_addr().map_err(Error::io("ask for", at))?.port())
+}
+
+/// Something of the host's is not there.
 pub fn missing(what: &str) -> Error {
     Error::Missing { what: what.to_owned(), hint: "./dev bench installs what it needs".to_owned() }
 }
