@@ -7,6 +7,7 @@ mod common;
 #[path = "egress/world.rs"]
 mod world;
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
@@ -351,6 +352,33 @@ fn the_rule_in_the_log_can_be_put_into_the_configuration() {
         curl(net, world, "-4 http://evil.example/").unwrap();
         assert_eq!(rules, ["{ action = \"allow\", name = \"evil.example\" }"]);
         assert!(curl(net, world, "http://93.184.215.14/").is_err());
+    });
+}
+
+/// Issue 3, "rules by direction": a client that a rule denies does not reach the container, whatever its port is published as.
+#[test]
+fn a_client_that_a_rule_denies_does_not_come_in() {
+    let section = r#"egress = [{ action = "deny", direction = "in", from = "203.0.113.1", ports = 8080 }]"#;
+    with_world(section, async |net, _| {
+        let service = SocketAddr::new(common::CONTAINER.into(), 80);
+        let container = net.guest.inside(|| TcpListener::bind(service).unwrap());
+        container.set_nonblocking(true).unwrap();
+        for (port, passes) in [(8080, false), (8090, true)] {
+            let listener = TcpListener::bind(SocketAddr::new(common::WORLD.into(), port)).unwrap();
+            let client = common::stream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, from) = common::stream::accept(&listener);
+            net.handle().tcp(accepted, from, service).await;
+            let mut came = false;
+            for _ in 0..100 {
+                came |= container.accept().is_ok();
+                if came {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(came, passes, "{port}");
+            drop(client);
+        }
     });
 }
 

@@ -307,7 +307,10 @@ async fn the_policy_decides_on_names_and_sees_their_addresses_first() {
     let pinned = lock(&guard.pinned);
     let names: Vec<_> = pinned.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["www.example", "www.example", "rebind.example"], "from the cache too");
-    assert_eq!(pinned[0].1, [([192, 0, 2, 1].into(), Duration::from_secs(60))]);
+    let [(address, lifetime)] = pinned[0].1[..] else { panic!("{:?}", pinned[0]) };
+    assert_eq!(address, IpAddr::from([192, 0, 2, 1]));
+    // On a busy machine a second may have passed since the answer came.
+    assert!((Duration::from_secs(55)..=Duration::from_secs(60)).contains(&lifetime), "{lifetime:?}");
 }
 
 /// The host's own resolver may forward to us, so we never forward for it.

@@ -173,8 +173,13 @@ impl Tcp {
         target: SocketAddr,
         permit: OwnedSemaphorePermit,
     ) {
+        let published = client.local_addr().map_or(0, |address| address.port());
         dial::prepare(&client);
         let client = End::from(client);
+        if let Verdict::Deny(denial) = self.context.policy.accept(Protocol::Tcp, from, published) {
+            self.context.policy.log(&denial, std::time::Instant::now());
+            return self.context.counters.count(Reason::Denied);
+        }
         let Some(ends) = self.ends(from, target) else {
             self.context.counters.count(Reason::FlowLimit);
             return;
