@@ -7,6 +7,13 @@
 //! The first argument runs on the host's side, the second in the guest; a third and fourth are an address to publish and a
 //! target in the guest, for example `127.0.0.1:5201 172.17.0.2:5201`. What the gateway counted is printed at the end.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a fixture for measuring, which lives among the tests"
+)]
+
 #[cfg(target_os = "linux")]
 #[path = "../tests/common/mod.rs"]
 mod common;
