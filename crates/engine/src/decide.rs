@@ -57,6 +57,8 @@ pub(crate) mod tests {
             root: input("root"),
             cmdline: String::new(),
             channel: ChannelKind::Serial,
+            network: dhow_model::config::Network::default(),
+            dns: dhow_model::config::Dns::default(),
         }
     }
 

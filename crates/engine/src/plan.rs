@@ -65,6 +65,8 @@ fn spec(
         root: bundle.root,
         cmdline: dhow_hypervisor::cmdline(arch, accelerator),
         channel,
+        network: config.network.clone(),
+        dns: config.dns.clone(),
     }
 }
 

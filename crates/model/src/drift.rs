@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{MachineSpec, Size};
+use crate::{MachineSpec, Size, config};
 
 /// One field in which a machine differs from what is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +46,26 @@ pub fn between(made: &MachineSpec, asked: &MachineSpec) -> Result<Vec<Drift>, Di
 }
 
 impl MachineSpec {
-    /// Every field as text, in a fixed order. The pattern names each one, so that a new field cannot be forgotten here.
+    /// Every field as text, in a fixed order. The patterns name each one, so that a new field cannot be forgotten here.
     fn fields(&self) -> Vec<(&'static str, String)> {
-        let Self { name, arch, accelerator, cpus, memory, disk, kernel, initrd, root, cmdline, channel } =
-            self;
+        let Self {
+            name,
+            arch,
+            accelerator,
+            cpus,
+            memory,
+            disk,
+            kernel,
+            initrd,
+            root,
+            cmdline,
+            channel,
+            network,
+            dns,
+        } = self;
+        let config::Dns { port } = dns;
+        let config::Network { host_loopback, publish_address, egress_default, egress } = network;
+        let text = |value: Result<toml::Value, _>| value.map(|v| v.to_string()).unwrap_or_default();
         let channel = match channel {
             crate::ChannelKind::Vsock => "vsock",
             crate::ChannelKind::Serial => "serial",
@@ -69,6 +85,11 @@ impl MachineSpec {
             ("root image digest", root.sha256.clone()),
             ("kernel command line", cmdline.clone()),
             ("channel", channel.to_owned()),
+            ("network.host-loopback", host_loopback.to_string()),
+            ("network.publish-address", publish_address.to_string()),
+            ("network.egress-default", text(toml::Value::try_from(egress_default))),
+            ("network.egress", text(toml::Value::try_from(egress))),
+            ("dns.port", port.to_string()),
         ]
     }
 }
@@ -77,6 +98,8 @@ impl MachineSpec {
 mod tests {
     use super::*;
     use crate::{Accelerator, Arch, ChannelKind, Input, MachineName};
+
+    const RULE: &str = "[[egress]]\naction = 'deny'\nto = 'private'";
 
     fn spec() -> MachineSpec {
         let input = |name: &str| Input { path: format!("/assets/{name}").into(), sha256: "0".repeat(64) };
@@ -92,6 +115,8 @@ mod tests {
             root: input("root"),
             cmdline: "quiet".to_owned(),
             channel: ChannelKind::Serial,
+            network: config::Network::default(),
+            dns: config::Dns::default(),
         }
     }
 
@@ -99,7 +124,7 @@ mod tests {
     #[test]
     fn each_field_that_changed_is_named_with_both_values_and_no_other() {
         type Change = fn(&mut MachineSpec);
-        let table: [(&str, Change); 9] = [
+        let table: [(&str, Change); 12] = [
             ("cpus", |s| s.cpus = 3),
             ("memory", |s| s.memory = Size::gib(3)),
             ("disk", |s| s.disk = Size::gib(65)),
@@ -109,6 +134,11 @@ mod tests {
             ("initrd digest", |s| s.initrd.sha256 = "1".repeat(64)),
             ("accelerator", |s| s.accelerator = Accelerator::Tcg),
             ("channel", |s| s.channel = ChannelKind::Vsock),
+            ("network.host-loopback", |s| s.network.host_loopback = false),
+            ("network.egress", |s| {
+                s.network.egress = toml::from_str::<config::Network>(RULE).unwrap().egress
+            }),
+            ("dns.port", |s| s.dns.port = 0),
         ];
         for (field, change) in table {
             let mut asked = spec();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Arch, MachineName, Size};
+use crate::{Arch, MachineName, Size, config};
 
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,6 +95,12 @@ pub struct MachineSpec {
     pub cmdline: String,
     /// How the host reaches the guest.
     pub channel: ChannelKind,
+    /// What its network lets through, and where its ports listen.
+    #[serde(default)]
+    pub network: config::Network,
+    /// Where the host asks for its containers' names.
+    #[serde(default)]
+    pub dns: config::Dns,
 }
 
 /// What one boot decides, handed to the agent through the hypervisor (a firmware-config file, since a kernel command line

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dhow_channel::Dialer;
 use dhow_home::{Home, MachineDir, socket};
-use dhow_model::{Config, MachineName, MachineSpec};
+use dhow_model::{MachineName, MachineSpec};
 use dhow_net::dns::{Dns, Names, Upstreams};
 #[cfg(target_os = "linux")]
 use dhow_net::gateway::Listener;
@@ -50,23 +50,22 @@ impl Network {
         home: &Home,
         dir: &MachineDir,
         spec: &MachineSpec,
-        config: &Config,
         cancel: &CancellationToken,
     ) -> Result<Self> {
-        let policy = Egress::new(config.network.policy()).map_err(Error::Egress)?;
+        let policy = Egress::new(spec.network.policy()).map_err(Error::Egress)?;
         let names = Names::new();
         names.of_engine(home.tag());
         let dns = Dns::new(Arc::clone(&names), Upstreams::system(), Arc::clone(&policy) as _);
         let native = spec.name == MachineName::native();
         // One port, and one way to the host: they are the engine machine's, whose addresses all others have, too.
-        if native && config.dns.port != 0 {
-            tokio::spawn(serve_host(Arc::clone(&dns), config.dns.port, cancel.clone()));
+        if native && spec.dns.port != 0 {
+            tokio::spawn(serve_host(Arc::clone(&dns), spec.dns.port, cancel.clone()));
         }
         let path = dir.network_socket();
         let listener = socket::listen(&path)
             .and_then(tokio::net::UnixListener::into_std)
             .map_err(|source| Error::Serve { path, source })?;
-        let host_loopback = config.network.host_loopback;
+        let host_loopback = spec.network.host_loopback;
         // As `prepare` tells the hypervisor.
         #[cfg(target_os = "linux")]
         let listener = Listener::VhostUser(listener);

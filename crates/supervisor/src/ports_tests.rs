@@ -1,5 +1,6 @@
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use dhow_net::publish::{Datagrams, Forward, Pending};
 
@@ -44,8 +45,19 @@ fn asked(id: u64, host: SocketAddr) -> PortBinding {
     }
 }
 
+/// A port that is free now, below those that the kernel gives to anybody's connections, and far from what a test in
+/// another process takes.
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    for _ in 0..500 {
+        let next = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(next % 22_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return ([127, 0, 0, 1], port).into();
+        }
+    }
+    panic!("no port is free");
 }
 
 async fn bind(desk: &mut Desk, asked: PortBinding) -> ports_answer::What {

@@ -51,13 +51,7 @@ pub fn reach(home: &Home, spec: &MachineSpec, refused: &BTreeSet<GuestCid>) -> R
 ///
 /// # Errors
 /// When the agent's file cannot be written.
-pub fn hardware(
-    dir: &MachineDir,
-    spec: &MachineSpec,
-    publish: IpAddr,
-    image: &DataImage,
-    reach: &Reach,
-) -> Result<Hardware> {
+pub fn hardware(dir: &MachineDir, spec: &MachineSpec, image: &DataImage, reach: &Reach) -> Result<Hardware> {
     let token = match reach {
         Reach::Vsock(_, token) => Some(token.to_hex()),
         Reach::Serial(_) => None,
@@ -68,7 +62,7 @@ pub fn hardware(
         disk: image.blank,
         channel: spec.channel,
         token,
-        network: guest_network(publish),
+        network: guest_network(spec.network.publish_address),
     };
     let path = dir.boot_config();
     let file = |source| Error::File { path: path.clone(), source };

@@ -53,7 +53,7 @@ pub async fn run(home: &Home, name: &MachineName, config: &Config, serving: impl
     let api = listen(dir.supervisor_socket())?;
     let hub = listen(dir.channel_socket())?;
     let cancel = CancellationToken::new();
-    let network = Network::start(home, &dir, &spec, config, &cancel)?;
+    let network = Network::start(home, &dir, &spec, &cancel)?;
     let mut status = Status::new(&spec);
     let (stop, mut stops) = mpsc::channel(8);
     let service = serve::Service::new(status.subscribe(), network.view(), stop.clone());
@@ -146,7 +146,7 @@ async fn start(
     let arch = spec.arch;
     let found = tokio::task::spawn_blocking(move || Qemu::find(arch)).await;
     let qemu = found.map_err(|_| Error::Ending)??;
-    let (running, reach) = hypervise(home, spec, config, &qemu, &image).await?;
+    let (running, reach) = hypervise(home, spec, &qemu, &image).await?;
     let cid = match &reach {
         Reach::Vsock(lease, _) => Some(lease.cid),
         Reach::Serial(_) => None,
@@ -186,7 +186,6 @@ async fn start(
 async fn hypervise(
     home: &Home,
     spec: &MachineSpec,
-    config: &Config,
     qemu: &Qemu,
     image: &DataImage,
 ) -> Result<(Box<dyn Running>, Reach)> {
@@ -194,7 +193,7 @@ async fn hypervise(
     let mut refused = BTreeSet::new();
     loop {
         let reach = prepare::reach(home, spec, &refused)?;
-        let hardware = prepare::hardware(&dir, spec, config.network.publish_address, image, &reach)?;
+        let hardware = prepare::hardware(&dir, spec, image, &reach)?;
         let copy = image.lock.file().try_clone();
         let inherit =
             vec![OwnedFd::from(copy.map_err(|source| Error::File { path: dir.data_image(), source })?)];
