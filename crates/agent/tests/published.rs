@@ -12,6 +12,7 @@
 mod common;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{Published, holder, plain, words};
@@ -25,9 +26,19 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// A port of this host's that is free now.
+/// A port that is free now, below those that the kernel gives to anybody's connections, and far from what a test in
+/// another process takes.
 fn free() -> u16 {
-    TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    for _ in 0..500 {
+        let next = first.wrapping_add(TAKEN.fetch_add(16, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(next % 22_000).unwrap();
+        if (port..port + 16).all(|port| TcpListener::bind(("0.0.0.0", port)).is_ok()) {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// Spec 4.1, 4.2: bound exactly as asked, before `docker run` returns, and `docker port` says the same.

@@ -1,6 +1,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::Mutex as Shared;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use dhow_model::port::Protocol;
 use tokio::io::AsyncReadExt as _;
@@ -71,10 +72,19 @@ fn binding(protocol: Protocol, host: SocketAddr) -> Binding {
     Binding { protocol, host, container: ([172, 17, 0, 2], 80).into() }
 }
 
-/// A port that nothing of this test's has: another test may still take it, and then this one is tried again.
+/// A port that is free now, below those that the kernel gives to anybody's connections, and far from what a test in
+/// another process takes.
 fn free(address: &str) -> SocketAddr {
-    let probe = TcpListener::bind((address, 0)).unwrap();
-    probe.local_addr().unwrap()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    for _ in 0..500 {
+        let next = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(next % 22_000).unwrap();
+        if TcpListener::bind((address, port)).is_ok() && UdpSocket::bind((address, port)).is_ok() {
+            return with(address, port);
+        }
+    }
+    panic!("no port is free");
 }
 
 fn with(address: &str, port: u16) -> SocketAddr {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dhow_testkit::{Docker, Engine, Error, Result, process, wait};
@@ -21,17 +22,20 @@ pub const ANSWERS: &str = "socat UDP-LISTEN:53,fork,reuseaddr PIPE & \
 /// For one question to a container.
 const QUESTION: Duration = Duration::from_secs(20);
 
-/// A port of this host's that is free in both protocols now.
+/// A port that is free now, with the next seven: below those that the kernel gives to anybody's connections, and far from
+/// what a test in another process takes.
 pub fn free() -> u16 {
-    for _ in 0..100 {
-        let tcp = TcpListener::bind("[::]:0").expect("a free port");
-        let port = tcp.local_addr().expect("its address").port();
-        // Room for ranges, and above what tests leave behind in TIME_WAIT.
-        if port < 60_000 && UdpSocket::bind(("0.0.0.0", port)).is_ok() {
+    let both = |port| TcpListener::bind(("::", port)).is_ok() && UdpSocket::bind(("0.0.0.0", port)).is_ok();
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    for _ in 0..500 {
+        let next = first.wrapping_add(TAKEN.fetch_add(8, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(next % 22_000).expect("a small number");
+        if (port..port + 8).all(both) {
             return port;
         }
     }
-    panic!("no port is free in both protocols");
+    panic!("no port is free");
 }
 
 /// An address of this host's that is not its loopback, of the family of `towards`, which is never spoken to.
