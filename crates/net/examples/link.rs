@@ -7,6 +7,13 @@
 //! The first argument is the link, `stream` or `vhost`, the second its socket; a third and fourth are an address to publish
 //! and a target in the guest. It ends when its standard input does, and prints what the gateway counted.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a tool for measuring: a panic is its report"
+)]
+
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;

@@ -1,4 +1,5 @@
 //! The hypervisor's end of the gateway: connections that break, guests that attack, and what is left after a stop.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: a panic is its report")]
 #![cfg(target_os = "linux")]
 
 mod common;

@@ -1,4 +1,5 @@
 //! TCP that clients of published ports open: from the host into the guest.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: a panic is its report")]
 #![cfg(target_os = "linux")]
 
 mod common;

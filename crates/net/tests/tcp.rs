@@ -1,4 +1,5 @@
 //! TCP that the guest opens, with a real kernel on the guest's side.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: a panic is its report")]
 #![cfg(target_os = "linux")]
 
 mod common;

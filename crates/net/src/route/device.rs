@@ -47,7 +47,7 @@ impl Device {
     /// Takes a packet from the guest that is for the host's interface. It is written or dropped at once.
     pub(crate) fn to_host(&self, packet: &IpPacket<'_>) {
         let verdict =
-            self.filter.lock().unwrap_or_else(PoisonError::into_inner).to_host(packet, Instant::now());
+            self.filter.lock().unwrap_or_else(PoisonError::into_inner).admit_to_host(packet, Instant::now());
         let written = verdict.and_then(|()| match rustix::io::write(&self.tun, packet.bytes) {
             Ok(_) => Ok(()),
             Err(Errno::INVAL) => Err(Reason::Malformed),
@@ -96,7 +96,7 @@ impl Device {
 
     fn pass(&self, packet: &[u8], give: &mut impl FnMut(&[u8]) -> bool) {
         let verdict =
-            self.filter.lock().unwrap_or_else(PoisonError::into_inner).to_guest(packet, Instant::now());
+            self.filter.lock().unwrap_or_else(PoisonError::into_inner).admit_to_guest(packet, Instant::now());
         let given = verdict.and_then(|()| if give(packet) { Ok(()) } else { Err(Reason::Full) });
         match given {
             Ok(()) => self.counts.to_guest(packet.len()),

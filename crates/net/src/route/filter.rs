@@ -74,7 +74,7 @@ impl Filter {
     }
 
     /// Whether a packet that the host's kernel sent may go to the guest.
-    pub(crate) fn to_guest(&mut self, bytes: &[u8], now: Instant) -> Result<(), Reason> {
+    pub(crate) fn admit_to_guest(&mut self, bytes: &[u8], now: Instant) -> Result<(), Reason> {
         let packet = plain(bytes)?;
         if !is_ours(packet.source) || !self.is_guests(packet.destination) {
             return Err(Reason::NotOnThisWay);
@@ -99,7 +99,7 @@ impl Filter {
     }
 
     /// Whether a packet of the guest's may go to the host's kernel.
-    pub(crate) fn to_host(&self, packet: &IpPacket<'_>, now: Instant) -> Result<(), Reason> {
+    pub(crate) fn admit_to_host(&self, packet: &IpPacket<'_>, now: Instant) -> Result<(), Reason> {
         is_plain(packet)?;
         if !is_ours(packet.destination) {
             return Err(Reason::NotOnThisWay);

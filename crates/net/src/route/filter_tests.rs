@@ -12,16 +12,19 @@ fn filter() -> Filter {
     filter
 }
 
+/// Source, destination, protocol, payload, and what is to become of it.
+type Row<'a> = (&'a str, &'a str, u8, &'a [u8], Result<(), Reason>);
+
 fn packet(source: &str, destination: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).unwrap();
     match (source.parse().unwrap(), destination.parse().unwrap()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let mut bytes = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0];
+            let mut bytes = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0];
             bytes[2..4].copy_from_slice(&(length + 20).to_be_bytes());
             [&bytes[..], &source.octets(), &destination.octets(), payload].concat()
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            let mut bytes = vec![0x60, 0, 0, 0, 0, 0, protocol, 64];
+            let mut bytes = [0x60, 0, 0, 0, 0, 0, protocol, 64];
             bytes[4..6].copy_from_slice(&length.to_be_bytes());
             [&bytes[..], &source.octets(), &destination.octets(), payload].concat()
         }
@@ -44,18 +47,18 @@ fn error(kind: u8, quoted: &[u8]) -> Vec<u8> {
 }
 
 fn out(filter: &mut Filter, bytes: &[u8]) -> Result<(), Reason> {
-    filter.to_guest(bytes, Instant::now())
+    filter.admit_to_guest(bytes, Instant::now())
 }
 
 fn back(filter: &Filter, bytes: &[u8]) -> Result<(), Reason> {
-    filter.to_host(&IpPacket::parse(bytes).unwrap(), Instant::now())
+    filter.admit_to_host(&IpPacket::parse(bytes).unwrap(), Instant::now())
 }
 
 /// Issue 3, point 5: containers' own addresses are reachable from the host, and nothing else of the guest's is.
 #[test]
 fn the_host_sends_to_containers_only_and_as_itself_only() {
     let echo = [8, 0, 0, 0, 0, 1, 0, 1];
-    let table: [(&str, &str, u8, &[u8], Result<(), Reason>); 13] = [
+    let table: [Row<'_>; 13] = [
         (HOST, CONTAINER, 6, &tcp(SYN), Ok(())),
         (HOST, CONTAINER, 17, &udp(5000, 53), Ok(())),
         (HOST, CONTAINER, 1, &echo, Ok(())),
@@ -83,7 +86,7 @@ fn the_guest_sends_answers_only() {
     let ours6 = packet(HOST6, CONTAINER6, 17, &udp(5000, 53));
     let elsewhere = packet(HOST, "192.0.2.1", 1, &[8, 0, 0, 0]);
     let theirs = packet(CONTAINER, HOST, 17, &udp(53, 5000));
-    let table: [(&str, &str, u8, &[u8], Result<(), Reason>); 24] = [
+    let table: [Row<'_>; 24] = [
         (CONTAINER, HOST, 6, &tcp(SYN | ACK), Ok(())),
         (CONTAINER, HOST, 6, &tcp(ACK), Ok(())),
         (CONTAINER, HOST, 6, &tcp(0x04), Ok(())),
@@ -137,7 +140,7 @@ fn nothing_passes_in_pieces_or_with_options() {
 fn a_datagram_is_answered_by_whom_it_went_to_and_for_180_s() {
     let mut filter = filter();
     let now = Instant::now();
-    filter.to_guest(&packet(HOST, CONTAINER, 17, &udp(5000, 53)), now).unwrap();
+    filter.admit_to_guest(&packet(HOST, CONTAINER, 17, &udp(5000, 53)), now).unwrap();
     let at = |seconds| now + Duration::from_secs(seconds);
     let table = [
         (CONTAINER, udp(53, 5000), 0, Ok(())),
@@ -149,7 +152,7 @@ fn a_datagram_is_answered_by_whom_it_went_to_and_for_180_s() {
     ];
     for (source, payload, seconds, expected) in table {
         let bytes = packet(source, HOST, 17, &payload);
-        let verdict = filter.to_host(&IpPacket::parse(&bytes).unwrap(), at(seconds));
+        let verdict = filter.admit_to_host(&IpPacket::parse(&bytes).unwrap(), at(seconds));
         assert_eq!(verdict, expected, "{source} {payload:?} after {seconds} s");
     }
 }
@@ -159,7 +162,7 @@ fn the_table_of_datagrams_is_bounded_and_keeps_the_latest() {
     let mut filter = filter();
     let now = Instant::now();
     for number in 0..u16::MAX {
-        filter.to_guest(&packet(HOST, CONTAINER, 17, &udp(number, 53)), now).unwrap();
+        filter.admit_to_guest(&packet(HOST, CONTAINER, 17, &udp(number, 53)), now).unwrap();
     }
     assert!(filter.young.len() + filter.old.len() <= 2 * FLOWS);
     for number in u16::MAX - 8000..u16::MAX {
@@ -174,7 +177,7 @@ proptest! {
         let bytes = [&[head][..], &rest].concat();
         out(&mut filter(), &bytes).ok();
         if let Ok(packet) = IpPacket::parse(&bytes) {
-            filter().to_host(&packet, Instant::now()).ok();
+            filter().admit_to_host(&packet, Instant::now()).ok();
         }
     }
 

@@ -9,6 +9,7 @@
 //! ```
 //!
 //! It needs root and /dev/net/tun. Without them [`run`] says so and does nothing, unless DHOW_TEST_REQUIRE=1.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: a panic is its report")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod stream;

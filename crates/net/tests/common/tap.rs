@@ -94,7 +94,7 @@ fn from_device(mut device: File, mut stream: UnixStream) -> io::Result<()> {
     }
 }
 
-fn to_device(mut stream: UnixStream, mut device: File) -> io::Result<()> {
+fn to_device(mut stream: UnixStream, device: File) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
     let mut filled = 0;
     loop {
@@ -108,7 +108,7 @@ fn to_device(mut stream: UnixStream, mut device: File) -> io::Result<()> {
                 break;
             };
             // An interface that is down, or full, loses frames.
-            device.write(frame).ok();
+            rustix::io::write(&device, frame).ok();
             rest = after;
         }
         let left = rest.len();
