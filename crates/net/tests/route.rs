@@ -1,5 +1,6 @@
 //! Containers' own addresses, reached from the host through the real program, the real gateway and a real kernel on the
 //! guest's side.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: a panic is its report")]
 #![cfg(target_os = "linux")]
 
 mod common;
