@@ -70,11 +70,16 @@ const OUT_AND_BACK: &str = "container to host's address and back, p50, µs";
 pub fn measure() -> Result<()> {
     let rig = Rig::start()?;
     let mut table = Table::new(rig.ways.iter().map(|way| way.name).collect());
-    for _ in 0..ROUNDS {
+    for round in 1..=ROUNDS {
         for (name, measure) in &MEASURES {
             for way in &rig.ways {
-                match measure.take(name, &rig, way) {
-                    Ok(rows) => rows.iter().for_each(|(row, value)| table.add(row, way.name, *value)),
+                match rig.tend(way).and_then(|()| measure.take(name, &rig, way)) {
+                    Ok(rows) => {
+                        for (row, value) in rows {
+                            eprintln!("round {round}: {row}, {}: {value:.2}", way.name);
+                            table.add(&row, way.name, value);
+                        }
+                    }
                     Err(error) => table.fail(name, way.name, &error.to_string()),
                 }
             }
@@ -86,6 +91,9 @@ pub fn measure() -> Result<()> {
     table.print();
     if let Err(error) = dns::print(rig.dir(), rig.names) {
         println!("  names were not measured: {error}");
+    }
+    if rig.crashes() > 0 {
+        println!("  passt crashed and was started again, times: {}", rig.crashes());
     }
     rig.absent.iter().for_each(|why| println!("  left out: {why}"));
     aims::print(&table);
@@ -142,7 +150,7 @@ impl Measure {
 /// A rate, and what it cost the host's processor.
 fn bulk(name: &str, rig: &Rig, way: &Way, run: impl Fn() -> Run) -> Result<Vec<(String, f64)>> {
     let before = std::cell::Cell::new(0.0);
-    let spent = || costs::spent(way.carrier, rig.hypervisor);
+    let spent = || costs::spent(way.carrier.get(), rig.hypervisor);
     let carried = carried(|| {
         before.set(spent());
         run()

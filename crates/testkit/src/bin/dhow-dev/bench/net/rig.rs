@@ -12,15 +12,14 @@ use dhow_testkit::{Engine, Error, Image, Result, Run, Server, place, run, serve,
 use tempfile::TempDir;
 
 use super::load;
+use super::passt::{self, Passt};
+use super::ssh;
 use super::table::OWN;
 use super::ways::{Service, Way};
-use super::{passt, ssh};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 19, 68, 254);
 const USER_HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 3, 2);
 const USER_GUEST: &str = "10.0.3.15";
-const PASST_HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 4, 2);
-const PASST_GUEST: &str = "10.0.4.15";
 
 /// In the container that is measured.
 const SERVE: &str = "echo 'access_log off; keepalive_requests 1000000; server { listen 8080; return 200 ok; }' \
@@ -48,6 +47,7 @@ pub struct Rig {
     pub names: u16,
     // Dropped in this order: the machine before what it is connected to.
     engine: Engine,
+    passt: Option<Passt>,
     children: Children,
     dir: TempDir,
 }
@@ -68,36 +68,40 @@ impl Rig {
             .prefix("dhow-bench-")
             .tempdir_in("/var/tmp")
             .map_err(Error::io("create directory in", "/var/tmp"))?;
-        let mut own = Way::new(OWN, Some(HOST), &[Service::INNER, Service::OUTER].concat()[..5])?;
+        let own = Way::new(OWN, Some(HOST), &[Service::INNER, Service::OUTER].concat()[..5])?;
         let user = Way::new("user", Some(USER_HOST), &[Service::INNER, Service::OUTER].concat())?;
-        let mut other = Way::new("passt", Some(PASST_HOST), &[Service::INNER, Service::OUTER].concat()[..5])?;
+        let other = Way::new("passt", Some(passt::HOST), &[Service::INNER, Service::OUTER].concat()[..5])?;
         let mut children = Children(Vec::new());
         let mut absent = Vec::new();
-        let socket = dir.path().join("passt.sock");
-        match passt::start(dir.path(), &socket, &other, [PASST_GUEST, &PASST_HOST.to_string()]) {
-            Ok(child) => {
-                other.carrier = Some(child.id());
-                children.0.push(child);
-            }
-            Err(error) => absent.push(format!("passt: {error}")),
-        }
-        let has_passt = other.carrier.is_some();
-        let path = wrapped_qemu(dir.path(), &user, has_passt.then_some(socket.as_path()))?;
+        let passt =
+            Passt::start(dir.path(), &other).map_err(|error| absent.push(format!("passt: {error}"))).ok();
+        let socket = passt.as_ref().map(|_| Passt::socket(dir.path()));
+        let path = wrapped_qemu(dir.path(), &user, socket.as_deref())?;
         let engine = Engine::prepare()?;
         let names = free_port()?;
         engine.dhow(["config", "set", "dns.port", &names.to_string()])?.ok()?;
         Run::from(engine.command()?).env("PATH", path).arg("up").limit(Duration::from_secs(180)).ok()?;
         let status = engine.status()?;
-        own.carrier = status.supervisor();
+        own.carrier.set(status.supervisor());
         let hypervisor = status.hypervisor().ok_or_else(|| missing("the hypervisor's process ID"))?;
         serve_on(&engine, &own)?;
         let throughput = host_throughput(&mut children)?;
         let pong = Server::pong(serve::V4)?;
-        let mut rig =
-            Self { ways: Vec::new(), absent, hypervisor, throughput, pong, engine, children, names, dir };
+        let mut rig = Self {
+            ways: Vec::new(),
+            absent,
+            hypervisor,
+            throughput,
+            pong,
+            engine,
+            passt,
+            children,
+            names,
+            dir,
+        };
         rig.admit(own);
         rig.admit(user);
-        if has_passt {
+        if rig.passt.is_some() {
             rig.admit(other);
         }
         rig.forward_over_ssh()?;
@@ -112,6 +116,20 @@ impl Rig {
     /// A command in the container that is measured.
     pub fn inside(&self, args: &[&str]) -> Run {
         self.engine.docker().run(["exec", "inner"]).args(args)
+    }
+
+    /// Sees that a way still leads somewhere.
+    pub fn tend(&self, way: &Way) -> Result<()> {
+        let answers = || way.to(Service::Echo).is_some_and(|to| load::round_trip(to).is_ok());
+        match &self.passt {
+            Some(passt) if way.outward == Some(passt::HOST) => passt.tend(way, answers),
+            _ => Ok(()),
+        }
+    }
+
+    /// How often passt crashed.
+    pub fn crashes(&self) -> u32 {
+        self.passt.as_ref().map(Passt::crashes).unwrap_or_default()
     }
 
     /// Takes a way in once it has carried a byte there and back.
@@ -133,10 +151,10 @@ impl Rig {
         let Some(user) = self.ways.iter().find(|way| way.name == "user") else { return Ok(()) };
         let Some(shell) = user.to(Service::Shell) else { return Ok(()) };
         let target = self.engine.docker().ok(["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "inner"])?;
-        let mut way = Way::new("ssh -L", None, &Service::INNER)?;
+        let way = Way::new("ssh -L", None, &Service::INNER)?;
         match ssh::start(self.dir.path(), &self.engine, shell.port(), &target, &way) {
             Ok(child) => {
-                way.carrier = Some(child.id());
+                way.carrier.set(Some(child.id()));
                 self.children.0.push(child);
                 self.admit(way);
             }
@@ -192,7 +210,7 @@ fn wrapped_qemu(dir: &Path, user: &Way, passt: Option<&Path>) -> Result<std::ffi
         format!("-netdev user,id=u,net=10.0.3.0/24{forwards} -device virtio-net-pci,netdev=u,romfile=");
     if let Some(socket) = passt {
         more += &format!(
-            " -netdev stream,id=p,server=off,addr.type=unix,addr.path={} -device virtio-net-pci,netdev=p,romfile=",
+            " -netdev stream,id=p,server=off,addr.type=unix,addr.path={},reconnect-ms=500 -device virtio-net-pci,netdev=p,romfile=",
             socket.display()
         );
     }

@@ -1,5 +1,6 @@
 //! The ways between host and container that are measured beside each other.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use dhow_testkit::{Error, Result};
@@ -49,7 +50,7 @@ pub struct Way {
     /// The address that stands for the host's loopback in a container; a forward has none.
     pub outward: Option<Ipv4Addr>,
     /// The process that carries the bytes, beside QEMU's own thread.
-    pub carrier: Option<u32>,
+    pub carrier: Cell<Option<u32>>,
 }
 
 impl Way {
@@ -65,7 +66,7 @@ impl Way {
             ports[*service as usize] = Some(address.port());
             held.push(listener);
         }
-        Ok(Self { name, ports, outward, carrier: None })
+        Ok(Self { name, ports, outward, carrier: Cell::new(None) })
     }
 
     /// Where a service is reached from the host, if this way leads there.
