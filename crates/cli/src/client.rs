@@ -9,7 +9,8 @@ use dhow_model::Failure;
 use dhow_proto::control::control_client::ControlClient;
 use dhow_proto::control::progress::What;
 use dhow_proto::control::{
-    Done, DownRequest, PortsReply, PortsRequest, Progress, StatusReply, StatusRequest, UpRequest, VersionReply, VersionRequest,
+    Done, DownRequest, PortsReply, PortsRequest, Progress, StatusReply, StatusRequest, UpRequest,
+    VersionReply, VersionRequest,
 };
 use dhow_proto::{HOST_PROTOCOL, MESSAGE_LIMIT};
 use tokio::net::UnixStream;

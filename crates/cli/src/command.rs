@@ -7,7 +7,9 @@ use clap_complete::Shell;
 use dhow_home::Home;
 use dhow_model::{Arch, Failure, MachineName};
 
-use crate::args::{AssetsVerb, ConfigVerb, ContextVerb, DnsVerb, Everywhere, ForArch, RouteVerb, Typed, Verb, Where};
+use crate::args::{
+    AssetsVerb, ConfigVerb, ContextVerb, DnsVerb, Everywhere, ForArch, RouteVerb, Typed, Verb, Where,
+};
 use crate::error::{Error, Result};
 use crate::house::AssetsCommand;
 use crate::logs;
