@@ -20,7 +20,7 @@ use crate::network::Network;
 use crate::prepare::{self, Reach};
 use crate::serve::{self, Stop};
 use crate::status::Status;
-use crate::watch::Machine;
+use crate::watch::{self, Machine};
 use crate::{Error, Result, disk};
 
 /// For the guest's agent to answer the channel's first bytes.
@@ -146,7 +146,7 @@ async fn start(
     let arch = spec.arch;
     let found = tokio::task::spawn_blocking(move || Qemu::find(arch)).await;
     let qemu = found.map_err(|_| Error::Ending)??;
-    let (running, reach) = hypervise(home, spec, &qemu, &image).await?;
+    let (mut running, reach) = hypervise(home, spec, &qemu, &image).await?;
     let cid = match &reach {
         Reach::Vsock(lease, _) => Some(lease.cid),
         Reach::Serial(_) => None,
@@ -157,7 +157,10 @@ async fn start(
     tracing::info!(pid = running.pid(), hypervisor = qemu.name(), accelerator = %spec.accelerator, "the machine is on");
 
     let began = Instant::now();
-    let (dialer, mux) = channel(&reach, running.as_ref()).await?;
+    let (dialer, mux) = match channel(&reach, running.as_ref()).await {
+        Ok(opened) => opened,
+        Err(error) => return Err(watch::explain(running.as_mut(), error).await),
+    };
     status.host_step("channel", began, "");
     let served = hub::serve(hub, dialer.clone(), cancel.clone());
     tokio::spawn(async move {

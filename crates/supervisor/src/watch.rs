@@ -81,11 +81,9 @@ impl Machine {
                 Next::BootLimit => {
                     Err(Error::NotReady { limit: self.limit, at: status.last_step(), console: Vec::new() })
                 }
-                // A hypervisor that dies closes the channel first: its end says more.
-                Next::ChannelClosed(why) => match tokio::time::timeout(LAST_WORDS, self.running.wait()).await
-                {
-                    Ok(exit) => return Err(Error::WentOff { how: exit.to_string(), console: exit.console }),
-                    Err(_) => Err(Error::Channel(why)),
+                Next::ChannelClosed(why) => match explain(self.running.as_mut(), Error::Channel(why)).await {
+                    error @ Error::WentOff { .. } => return Err(error),
+                    error => Err(error),
                 },
                 Next::Heard(Heard::Nothing(why)) => silence(status, last_heard.elapsed(), why),
                 Next::Heard(heard) => {
@@ -215,6 +213,14 @@ async fn force(
             Some(stop) => replies.push(stop.reply),
             None => std::future::pending().await,
         }
+    }
+}
+
+/// A hypervisor that dies closes the channel first: how it ended says more than that the channel did.
+pub async fn explain(running: &mut dyn Running, error: Error) -> Error {
+    match tokio::time::timeout(LAST_WORDS, running.wait()).await {
+        Ok(exit) => Error::WentOff { how: exit.to_string(), console: exit.console },
+        Err(_) => error,
     }
 }
 
