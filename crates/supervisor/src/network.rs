@@ -94,16 +94,22 @@ impl Network {
     }
 
     /// Follows the guest until `cancel`: the ports that its engine publishes, its containers' names, addresses and networks.
-    pub fn follow(&self, dialer: Dialer, agent: Agent, cancel: CancellationToken) {
+    /// The answer, cancelled, ends the stream of dockerd's events only: a dockerd that stops waits 5 s for those who listen.
+    pub fn follow(&self, dialer: Dialer, agent: Agent, cancel: CancellationToken) -> CancellationToken {
+        let listening = cancel.child_token();
+        let listens = listening.clone();
         let (sender, seen) = watch::channel(Seen::default());
         let (names, view, route) = (Arc::clone(&self.names), self.view(), self.route.clone());
         tokio::spawn(async move {
             let _ports = Ports::start(agent.clone(), view.publisher.clone());
             let admitted = admit(route.as_ref().map(|route| route.changes()), agent);
             let told = tell(seen, names, view, route);
-            let followed = async { tokio::join!(docker::follow(dialer, sender), told, admitted) };
+            let events = listens.run_until_cancelled_owned(docker::follow(dialer, sender));
+            // Ports are let go one by one as containers stop, long after the events are of interest.
+            let followed = async { tokio::join!(events, told, admitted, std::future::pending::<()>()) };
             cancel.run_until_cancelled(followed).await;
         });
+        listening
     }
 
     /// Closes every listener and connection.

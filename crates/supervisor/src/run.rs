@@ -169,7 +169,7 @@ async fn start(
         }
     });
     let agent = Agent::new(dialer.clone());
-    network.follow(dialer, agent.clone(), cancel.clone());
+    let listening = network.follow(dialer, agent.clone(), cancel.clone());
     let (sender, heard) = mpsc::channel(64);
     let follow = agent.clone().follow(sender);
     let cancelled = cancel.clone().cancelled_owned();
@@ -182,7 +182,7 @@ async fn start(
         }
     });
     let limit = Duration::from_secs(config.limits.start.into());
-    Ok(Machine { running, mux, agent, heard, dir, limit })
+    Ok(Machine { running, mux, agent, heard, listening, dir, limit })
 }
 
 /// Starts the hypervisor, with the next context ID when the kernel says that one is taken (spec 8.2).

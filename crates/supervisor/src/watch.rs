@@ -17,6 +17,7 @@ use dhow_proto::agent::{BootStep, HealthReply, HelloReply};
 use dhow_proto::supervisor::{Phase, StopReply};
 use tokio::sync::mpsc;
 use tokio::time::Instant as Deadline;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Heard};
 use crate::serve::Stop;
@@ -42,6 +43,8 @@ pub struct Machine {
     pub agent: Agent,
     /// What was heard of the guest.
     pub heard: mpsc::Receiver<Heard>,
+    /// Ends our stream of dockerd's events.
+    pub listening: CancellationToken,
     /// The machine's files.
     pub dir: dhow_home::MachineDir,
     /// For the guest to become ready.
@@ -149,6 +152,7 @@ impl Machine {
     /// Stops the machine: in order by the agent, or at once. A second request that forces cuts a graceful one short.
     async fn stop(mut self, status: &Status, stop: Stop, stops: &mut mpsc::Receiver<Stop>) -> Result<()> {
         status.phase(Phase::Stopping, "");
+        self.listening.cancel();
         let mut replies = vec![stop.reply];
         let mut errors = Vec::new();
         let mut forced = stop.force;
