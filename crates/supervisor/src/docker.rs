@@ -22,6 +22,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(200);
 /// Events come in flocks; one list answers for all of them.
 const FLOCK: Duration = Duration::from_millis(20);
+/// After these a change is listed again: dockerd tells of some before its own lists have them.
+const SETTLES: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(900)];
 /// The largest list that is read, bytes: some ten thousand containers.
 const LARGEST: usize = 64 << 20;
 /// What changes a name or an address, percent-encoded as a query wants it:
@@ -56,6 +58,7 @@ pub async fn follow(dialer: Dialer, seen: watch::Sender<Seen>) {
 
 async fn once(dialer: &Dialer, seen: &watch::Sender<Seen>) -> Result<(), Why> {
     let mut events = ask(dialer, EVENTS).await?;
+    let mut again = SETTLES.iter();
     loop {
         let containers: Vec<Listed> = list(dialer, "/containers/json").await?;
         let networks: Vec<Network> = list(dialer, "/networks").await?;
@@ -68,8 +71,20 @@ async fn once(dialer: &Dialer, seen: &watch::Sender<Seen>) -> Result<(), Why> {
             *before = now;
             differs
         });
-        if !events.next().await? {
-            return Ok(());
+        let wait = again.next();
+        let more = async {
+            match wait {
+                Some(wait) => {
+                    tokio::time::timeout(*wait, events.next()).await.map_or(Ok(None), |ended| ended.map(Some))
+                }
+                None => events.next().await.map(Some),
+            }
+        };
+        match more.await? {
+            // Nothing came: listed once more.
+            None => continue,
+            Some(true) => again = SETTLES.iter(),
+            Some(false) => return Ok(()),
         }
         // What comes within the flock's time is answered by the same list.
         let more = async {

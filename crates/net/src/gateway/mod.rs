@@ -222,10 +222,17 @@ impl Inside {
                 guest_networks: std::cell::RefCell::default(),
             });
             let station = Station::new(context, flows);
-            tokio::select! {
-                () = cancel.cancelled() => {}
-                () = links(listener, link, &station) => {}
-                () = commands(inbox, &station) => {}
+            // A task among the others: what runs outside of them has a turn after every 61 of theirs, and a guest that
+            // floods would have thousands of new flows before the old ones can end.
+            let work = tokio::task::spawn_local(async move {
+                tokio::select! {
+                    () = cancel.cancelled() => {}
+                    () = links(listener, link, &station) => {}
+                    () = commands(inbox, &station) => {}
+                }
+            });
+            if let Err(error) = work.await {
+                tracing::error!(%error, "the gateway ended");
             }
         });
     }

@@ -38,6 +38,7 @@ pub(super) struct Flow {
     pub(super) peers: RefCell<VecDeque<SocketAddr>>,
     /// Cancelled when the flow has been given up for another.
     pub(super) given_up: CancellationToken,
+    pub(super) _alive: Rc<()>,
     pub(super) _open: Open,
 }
 

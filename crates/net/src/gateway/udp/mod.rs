@@ -47,6 +47,8 @@ use crate::policy::{Protocol, Verdict};
 
 /// Questions to the gateway's DNS that wait for their answer at once.
 const QUESTIONS: usize = 256;
+/// Flows that were given up and have not ended yet, at most.
+const ENDING: usize = 128;
 /// The longest message of UDP, header included.
 const LONGEST: usize = 65_535;
 
@@ -60,6 +62,8 @@ struct Inner {
     /// Flows that the guest may have, each with a descriptor; the other half of UDP's share is for clients.
     limit: usize,
     flows: RefCell<HashMap<Key, Rc<Flow>>>,
+    /// Each flow holds it, also one that was given up and has not ended yet: what counts is descriptors.
+    alive: Rc<()>,
     clients: RefCell<Clients>,
     /// Oldest first.
     questions: RefCell<VecDeque<AbortHandle>>,
@@ -76,6 +80,7 @@ impl Udp {
             reports,
             limit,
             flows: RefCell::default(),
+            alive: Rc::default(),
             clients: RefCell::new(Clients::new(limit)),
             questions: RefCell::default(),
             scratch: RefCell::new(vec![0; udp::HEADER + LONGEST].into_boxed_slice()),
@@ -147,6 +152,9 @@ impl Udp {
         if self.0.flows.borrow().len() >= self.0.limit && !self.give_up_one() {
             return Err(Refusal { reason: Reason::FlowLimit, problem: None });
         }
+        if Rc::strong_count(&self.0.alive) > self.0.limit + ENDING {
+            return Err(Refusal { reason: Reason::FlowLimit, problem: None });
+        }
         let local: IpAddr = match (key.1, key.0.ip()) {
             (Way::Outside, IpAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
             (Way::Outside, IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
@@ -166,6 +174,7 @@ impl Udp {
             life: RefCell::new(Life::new(Instant::now())),
             peers: RefCell::default(),
             given_up: CancellationToken::new(),
+            _alive: self.0.alive.clone(),
             _open: self.0.context.counters.open(Kind::UdpOut),
         });
         self.0.flows.borrow_mut().insert(key, flow.clone());

@@ -38,13 +38,6 @@ impl Memory {
             (offset < region.memory_size).then(|| GuestAddress(region.guest_phys_addr + offset))
         })
     }
-
-    #[cfg(test)]
-    pub(super) fn for_test(size: usize) -> Memory {
-        let guest = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), size)]).unwrap();
-        let regions = vec![VhostUserMemoryRegion::new(0, size as u64, 0, 0)];
-        Memory { guest, regions }
-    }
 }
 
 fn map((region, file): (VhostUserMemoryRegion, File)) -> Result<GuestRegionMmap> {
