@@ -1,6 +1,7 @@
 //! Issue 3's adversarial egress suite with real programs: curl, OpenSSL, Python's ssl and dig in a guest's namespace, a world of
 //! our own behind the host's. Each thing that is refused is first shown to work where it is allowed, so that it is the policy that
 //! refuses; and the world tells what reached it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: a panic is its report")]
 #![cfg(target_os = "linux")]
 
 mod common;
