@@ -47,8 +47,6 @@ use crate::policy::{Protocol, Verdict};
 
 /// Questions to the gateway's DNS that wait for their answer at once.
 const QUESTIONS: usize = 256;
-/// Flows that were given up and have not ended yet, at most.
-const ENDING: usize = 128;
 /// The longest message of UDP, header included.
 const LONGEST: usize = 65_535;
 
@@ -152,7 +150,8 @@ impl Udp {
         if self.0.flows.borrow().len() >= self.0.limit && !self.give_up_one() {
             return Err(Refusal { reason: Reason::FlowLimit, problem: None });
         }
-        if Rc::strong_count(&self.0.alive) > self.0.limit + ENDING {
+        // As many again may have been given up and not have ended yet.
+        if Rc::strong_count(&self.0.alive) > 2 * self.0.limit {
             return Err(Refusal { reason: Reason::FlowLimit, problem: None });
         }
         let local: IpAddr = match (key.1, key.0.ip()) {
