@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use dhow_model::network;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::task::{AbortHandle, spawn_local};
 
 use self::end::End;
@@ -54,6 +54,9 @@ pub(super) struct Tcp {
     pool: Rc<Pool>,
     flows: Arc<Semaphore>,
     half_open: Arc<Semaphore>,
+    /// The part of them that connections from strange addresses may have: a guest that invents its senders leaves the rest to
+    /// those that have theirs from Docker.
+    strange: Arc<Semaphore>,
     /// Where the search for a free port of the gateway goes on.
     next_port: Cell<u16>,
 }
@@ -78,6 +81,7 @@ impl Tcp {
             pool: Pool::new(context.limits.tcp_memory, context.link_sums),
             flows,
             half_open: Arc::new(Semaphore::new(context.limits.half_open)),
+            strange: Arc::new(Semaphore::new(context.limits.half_open.div_ceil(4))),
             next_port: Cell::new(PORTS.0),
             context,
         })
@@ -154,6 +158,9 @@ impl Tcp {
             }
         }
         // A guest that has too many gets no answer and tries again.
+        let Ok(strange) = self.strange(segment.ends.guest.ip()) else {
+            return counters.count(Reason::HalfOpenLimit);
+        };
         let Ok(half_open) = self.half_open.clone().try_acquire_owned() else {
             return counters.count(Reason::HalfOpenLimit);
         };
@@ -161,8 +168,18 @@ impl Tcp {
             return counters.count(Reason::FlowLimit);
         };
         let seat = Seat { tcp: self.clone(), ends: segment.ends, permit };
-        let task = spawn_local(seat.outgoing(*segment, packet.bytes.to_vec(), service, pump, half_open));
+        let task =
+            spawn_local(seat.outgoing(*segment, packet.bytes.to_vec(), service, pump, (half_open, strange)));
         self.table.borrow_mut().insert(segment.ends, Entry::Dialling(task.abort_handle()));
+    }
+
+    /// A place among the strangers, where an address is neither the guest's own nor in one of Docker's networks.
+    fn strange(&self, address: IpAddr) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        let own = address == IpAddr::V4(network::GUEST) || address == IpAddr::V6(network::GUEST6);
+        if own || self.context.is_guest(address) {
+            return Ok(None);
+        }
+        self.strange.clone().try_acquire_owned().map(Some)
     }
 
     /// Opens a connection to the guest for an accepted client, and takes care of it. `permit` is one of the flows'.
@@ -255,7 +272,7 @@ impl Seat {
         syn: Vec<u8>,
         service: Service,
         pump: Pump,
-        half_open: OwnedSemaphorePermit,
+        half_open: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
     ) {
         let context = &self.tcp.context;
         let waiting = (half_open, context.counters.open(Kind::TcpHalfOpen));

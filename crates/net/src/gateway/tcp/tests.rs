@@ -154,6 +154,32 @@ fn idle_connections_outlive_an_hour() {
     });
 }
 
+/// Issue 3: a guest that floods cannot exhaust the gateway, and other flows live: those who invent their addresses take one
+/// another's places and nobody else's.
+#[test]
+fn senders_that_are_invented_leave_room_for_those_that_are_known() {
+    run(async {
+        let mut bench = Bench::new().await;
+        let there = SocketAddr::new(network::HOST.into(), bench.listener.local_addr().unwrap().port());
+        for number in 0..1000_u16 {
+            let [high, low] = number.to_be_bytes();
+            let mut stack = Stack::new(4096, u64::from(number), false);
+            assert!(stack.connect(SocketAddr::new([203, 0, 112 + high, low].into(), 4000), there));
+            stack.emit(&bench.outbound, Instant::now(), 1);
+            for frame in bench.outbound.frames() {
+                bench.tcp.packet(&IpPacket::parse(&frame[ETHERNET..]).unwrap());
+            }
+        }
+        let places = u64::try_from(Limits::default().half_open).unwrap();
+        assert!(bench.counters.metrics().drops["half_open_limit"] >= 1000 - places);
+        for port in 10_000..10_050 {
+            bench.connect(port).await;
+            let here = SocketAddr::new(network::GUEST.into(), port);
+            assert!(pump::established(bench.guest[&here].state()), "{port}");
+        }
+    });
+}
+
 /// Issue 3: a guest that is gone leaves no connection behind.
 #[test]
 fn a_guest_that_falls_silent_is_noticed() {
