@@ -147,11 +147,11 @@ impl Udp {
         if let Some(flow) = self.0.flows.borrow().get(&key) {
             return Ok(flow.clone());
         }
-        if self.0.flows.borrow().len() >= self.0.limit && !self.give_up_one() {
-            return Err(Refusal { reason: Reason::FlowLimit, problem: None });
-        }
         // As many again may have been given up and not have ended yet.
         if Rc::strong_count(&self.0.alive) > 2 * self.0.limit {
+            return Err(Refusal { reason: Reason::FlowLimit, problem: None });
+        }
+        if self.0.flows.borrow().len() >= self.0.limit && !self.give_up_one() {
             return Err(Refusal { reason: Reason::FlowLimit, problem: None });
         }
         let local: IpAddr = match (key.1, key.0.ip()) {

@@ -147,8 +147,11 @@ async fn a_full_table_gives_up_exchanges_and_keeps_conversations() {
             }
             for port in 0..100 {
                 guest.send(6000 + port, service, b"scan");
+                // Those that were given up have their turn to end.
+                if port % 5 == 4 {
+                    settle().await;
+                }
             }
-            settle().await;
             assert_eq!(guest.flows(), 10);
             let kept = |key| guest.udp.0.flows.borrow().contains_key(&key);
             assert!((5000..5005).all(|port| kept((SocketAddr::new(GUEST.into(), port), Way::Loopback))));
@@ -161,6 +164,23 @@ async fn a_full_table_gives_up_exchanges_and_keeps_conversations() {
             guest.send(7000, service, b"now");
             settle().await;
             assert_eq!((guest.flows(), guest.counters.drops(Reason::FlowLimit)), (10, 1));
+        })
+        .await;
+}
+
+/// Issue 3: what counts is descriptors. A burst before anything could end stays within twice the limit.
+#[tokio::test]
+async fn a_burst_is_bounded_before_anything_can_end() {
+    LocalSet::new()
+        .run_until(async {
+            let guest = Guest::new(10);
+            let (_socket, service) = service().await;
+            for port in 0..100 {
+                guest.send(6000 + port, service, b"scan");
+            }
+            assert_eq!(guest.counters.drops(Reason::FlowLimit), 80);
+            settle().await;
+            assert_eq!(guest.flows(), 10);
         })
         .await;
 }
