@@ -11,6 +11,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gateway;
+mod named;
 mod packet;
 pub mod policy;
 pub mod publish;

@@ -6,104 +6,74 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])+ $variant:ident = $name:literal,)+) => {
-        /// Why the gateway dropped something.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Reason { $($(#[$doc])+ $variant,)+ }
+use crate::named::named;
 
-        impl Reason {
-            /// Every reason.
-            pub const ALL: &[Reason] = &[$(Reason::$variant,)+];
-
-            /// The name that metrics carry.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Reason::$variant => $name,)+ }
-            }
-        }
-    };
+named! {
+    /// Why the gateway dropped something.
+    Reason {
+        /// Bytes that are not the packet that they claim to be.
+        Malformed = "malformed",
+        /// The hypervisor's stream broke its framing; the connection was ended.
+        BadFraming = "bad_framing",
+        /// Rings of the guest's network device that make no sense; the device stands still until the guest starts it again.
+        BrokenRing = "broken_ring",
+        /// A frame for another station, or of an Ethernet type that nothing here speaks.
+        NotForUs = "not_for_us",
+        /// A protocol, option or extension header that the gateway does not carry.
+        Unsupported = "unsupported",
+        /// A checksum that is wrong.
+        BadChecksum = "bad_checksum",
+        /// An address that has no business on this link: loopback, multicast, unspecified, or unused on the machine's network.
+        Martian = "martian",
+        /// Refused by the egress policy.
+        Denied = "denied",
+        /// The queue to the guest is full.
+        QueueFull = "queue_full",
+        /// No hypervisor is connected.
+        NoLink = "no_link",
+        /// As many flows as this machine may have.
+        FlowLimit = "flow_limit",
+        /// As many unanswered connection attempts as this machine may have.
+        HalfOpenLimit = "half_open_limit",
+        /// A segment or datagram that belongs to no flow.
+        NoFlow = "no_flow",
+        /// The host refused the connection.
+        HostRefused = "host_refused",
+        /// The host has no way to the destination.
+        HostUnreachable = "host_unreachable",
+        /// The host's connection attempt was not answered in its time.
+        HostTimeout = "host_timeout",
+        /// The host is out of something: descriptors, ports, memory.
+        HostExhausted = "host_exhausted",
+        /// Larger than what can be carried.
+        TooBig = "too_big",
+        /// More fragments than are kept for reassembly.
+        FragmentLimit = "fragment_limit",
+        /// Fragments that overlap.
+        FragmentOverlap = "fragment_overlap",
+        /// Fragments whose others never came.
+        FragmentTimeout = "fragment_timeout",
+        /// More answers of a kind than are sent in a second.
+        RateLimit = "rate_limit",
+    }
 }
 
-reasons! {
-    /// Bytes that are not the packet that they claim to be.
-    Malformed = "malformed",
-    /// The hypervisor's stream broke its framing; the connection was ended.
-    BadFraming = "bad_framing",
-    /// Rings of the guest's network device that make no sense; the device stands still until the guest starts it again.
-    BrokenRing = "broken_ring",
-    /// A frame for another station, or of an Ethernet type that nothing here speaks.
-    NotForUs = "not_for_us",
-    /// A protocol, option or extension header that the gateway does not carry.
-    Unsupported = "unsupported",
-    /// A checksum that is wrong.
-    BadChecksum = "bad_checksum",
-    /// An address that has no business on this link: loopback, multicast, unspecified, or unused on the machine's network.
-    Martian = "martian",
-    /// Refused by the egress policy.
-    Denied = "denied",
-    /// The queue to the guest is full.
-    QueueFull = "queue_full",
-    /// No hypervisor is connected.
-    NoLink = "no_link",
-    /// As many flows as this machine may have.
-    FlowLimit = "flow_limit",
-    /// As many unanswered connection attempts as this machine may have.
-    HalfOpenLimit = "half_open_limit",
-    /// A segment or datagram that belongs to no flow.
-    NoFlow = "no_flow",
-    /// The host refused the connection.
-    HostRefused = "host_refused",
-    /// The host has no way to the destination.
-    HostUnreachable = "host_unreachable",
-    /// The host's connection attempt was not answered in its time.
-    HostTimeout = "host_timeout",
-    /// The host is out of something: descriptors, ports, memory.
-    HostExhausted = "host_exhausted",
-    /// Larger than what can be carried.
-    TooBig = "too_big",
-    /// More fragments than are kept for reassembly.
-    FragmentLimit = "fragment_limit",
-    /// Fragments that overlap.
-    FragmentOverlap = "fragment_overlap",
-    /// Fragments whose others never came.
-    FragmentTimeout = "fragment_timeout",
-    /// More answers of a kind than are sent in a second.
-    RateLimit = "rate_limit",
-}
-
-macro_rules! kinds {
-    ($($(#[$doc:meta])+ $variant:ident = $name:literal,)+) => {
-        /// What kind of flow.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Kind { $($(#[$doc])+ $variant,)+ }
-
-        impl Kind {
-            /// Every kind.
-            pub const ALL: &[Kind] = &[$(Kind::$variant,)+];
-
-            /// The name that metrics carry.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Kind::$variant => $name,)+ }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// TCP that the guest opened.
-    TcpOut = "tcp_out",
-    /// TCP that a client of a published port opened.
-    TcpIn = "tcp_in",
-    /// TCP attempts of the guest that wait for the host's connection.
-    TcpHalfOpen = "tcp_half_open",
-    /// UDP that the guest began.
-    UdpOut = "udp_out",
-    /// UDP that a client of a published port began.
-    UdpIn = "udp_in",
-    /// ICMP echo.
-    Icmp = "icmp",
+named! {
+    /// What kind of flow.
+    Kind {
+        /// TCP that the guest opened.
+        TcpOut = "tcp_out",
+        /// TCP that a client of a published port opened.
+        TcpIn = "tcp_in",
+        /// TCP attempts of the guest that wait for the host's connection.
+        TcpHalfOpen = "tcp_half_open",
+        /// UDP that the guest began.
+        UdpOut = "udp_out",
+        /// UDP that a client of a published port began.
+        UdpIn = "udp_in",
+        /// ICMP echo.
+        Icmp = "icmp",
+    }
 }
 
 /// The gateway's counts. One for each gateway, behind an `Arc`.

@@ -12,6 +12,7 @@ use dhow_model::network::{GUEST, GUEST6, HOST_INTERFACE, HOST_INTERFACE6};
 use dhow_route_helper::Network;
 
 use crate::gateway::ip::{IpPacket, protocol};
+use crate::named::named;
 
 /// How long an answer to a datagram may take (RFC 5382's sibling RFC 4787 asks for at least two minutes).
 const ANSWER: Duration = Duration::from_secs(180);
@@ -21,38 +22,22 @@ const FLOWS: usize = 8192;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])+ $variant:ident = $name:literal,)+) => {
-        /// Why a packet did not pass.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Reason { $($(#[$doc])+ $variant,)+ }
-
-        impl Reason {
-            /// Every reason.
-            pub const ALL: &[Reason] = &[$(Reason::$variant,)+];
-
-            /// The name that metrics carry.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Reason::$variant => $name,)+ }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// Bytes that are not the packet that they claim to be.
-    Malformed = "malformed",
-    /// A fragment, an IP option or an extension header: nothing here needs them.
-    Unsupported = "unsupported",
-    /// Not from the one, or not to the other end of this way.
-    NotOnThisWay = "not_on_this_way",
-    /// The guest opens a connection to the host.
-    NewConnection = "new_connection",
-    /// A datagram, echo or error that nothing of the host's asked for.
-    Unasked = "unasked",
-    /// The other side does not take any more.
-    Full = "full",
+named! {
+    /// Why a packet did not pass.
+    Reason {
+        /// Bytes that are not the packet that they claim to be.
+        Malformed = "malformed",
+        /// A fragment, an IP option or an extension header: nothing here needs them.
+        Unsupported = "unsupported",
+        /// Not from the one, or not to the other end of this way.
+        NotOnThisWay = "not_on_this_way",
+        /// The guest opens a connection to the host.
+        NewConnection = "new_connection",
+        /// A datagram, echo or error that nothing of the host's asked for.
+        Unasked = "unasked",
+        /// The other side does not take any more.
+        Full = "full",
+    }
 }
 
 /// The container's end of a datagram's way, and the host's port.

@@ -227,11 +227,7 @@ impl Tcp {
             && source_is_sane(client)
             && !network::contains(client)
             && !self.context.is_guest(client);
-        let address = match guest {
-            _ if own => client,
-            SocketAddr::V4(_) => network::GATEWAY.into(),
-            SocketAddr::V6(_) => network::GATEWAY6.into(),
-        };
+        let address = if own { client } else { gateway(guest) };
         let peer = self.free_port(guest, address, from.port())?;
         Some(Ends { guest, peer })
     }
@@ -318,14 +314,15 @@ impl Tcp {
             Failure::Unreachable => Problem::Host,
             Failure::Prohibited => Problem::Prohibited,
         };
-        let gateway: IpAddr = match segment.ends.peer {
-            SocketAddr::V4(_) => network::GATEWAY.into(),
-            SocketAddr::V6(_) => network::GATEWAY6.into(),
-        };
-        if let Some(error) = icmp::error(gateway, syn, problem) {
+        if let Some(error) = icmp::error(gateway(segment.ends.peer), syn, problem) {
             context.outbound.packet(error.len(), |packet| packet.copy_from_slice(&error));
         }
     }
+}
+
+/// The gateway's own address in the family of `other`.
+fn gateway(other: SocketAddr) -> IpAddr {
+    if other.is_ipv4() { network::GATEWAY.into() } else { network::GATEWAY6.into() }
 }
 
 /// One half of a pair whose other half is the resolver.
