@@ -14,6 +14,7 @@ pub mod machine;
 pub mod name;
 pub mod network;
 pub mod port;
+pub mod record;
 pub mod size;
 
 pub use arch::Arch;
@@ -26,4 +27,5 @@ pub use machine::{
     Accelerator, BootConfig, ChannelKind, DiskBlank, GuestNetwork, GuestNetwork6, Input, MachineSpec,
 };
 pub use name::MachineName;
+pub use record::{Record, Recorded};
 pub use size::Size;

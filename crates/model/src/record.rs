@@ -1,0 +1,21 @@
+//! What was in an engine machine when it was stopped, so that a lookup need not boot it to know (spec 2.6).
+
+use serde::{Deserialize, Serialize};
+
+/// Every container of one machine, running or not. Execs are not in it: they end with their machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The containers, in dockerd's order.
+    pub containers: Vec<Recorded>,
+}
+
+/// A container of a machine that is off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    /// Its canonical ID, 64 hexadecimal digits.
+    pub id: String,
+    /// Its name, without the leading slash that Docker's API gives it.
+    pub name: String,
+}
