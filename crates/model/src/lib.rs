@@ -16,6 +16,7 @@ pub mod network;
 pub mod port;
 pub mod record;
 pub mod size;
+pub mod translator;
 
 pub use arch::Arch;
 pub use channel::Port;
@@ -29,3 +30,4 @@ pub use machine::{
 pub use name::MachineName;
 pub use record::{Record, Recorded};
 pub use size::Size;
+pub use translator::{Translator, TranslatorName, Unprovisioned};
