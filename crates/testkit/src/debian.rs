@@ -28,6 +28,18 @@ const READ_BY_PEOPLE: [&str; 6] = [
 /// # Errors
 /// [`Error::NoMirror`], or what apt and dpkg-deb say.
 pub fn tree(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    made(name, packages, Apt::fetch)
+}
+
+/// The same without what `packages` depend on: for files that are read, not run.
+///
+/// # Errors
+/// As [`tree`].
+pub fn files(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    made(name, packages, Apt::fetch_alone)
+}
+
+fn made(name: &str, packages: &[&str], fetch: fn(&Apt, &[&str]) -> Result<Vec<PathBuf>>) -> Result<PathBuf> {
     let trees = place::dev("debian")?;
     let made = trees.join(format!("{name}-{}", place::key(packages)));
     if made.is_dir() {
@@ -42,7 +54,7 @@ pub fn tree(name: &str, packages: &[&str]) -> Result<PathBuf> {
     let part = made.with_extension("part");
     remove(&part)?;
     fs::create_dir_all(&part).map_err(Error::io("create directory", &part))?;
-    for package in apt.fetch(packages)? {
+    for package in fetch(&apt, packages)? {
         Run::new("dpkg-deb").arg("-x").arg(&package).arg(&part).ok()?;
     }
     finish(&part)?;
@@ -111,6 +123,16 @@ impl Apt {
     /// there before anything lands in them.
     fn fetch(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         self.get().args(["install", "--download-only"]).args(packages).ok()?;
+        self.fetched()
+    }
+
+    /// The package files of `packages` alone; checked against the signed index, as the others are.
+    fn fetch_alone(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        self.get().dir(&self.archives).arg("download").args(packages).ok()?;
+        self.fetched()
+    }
+
+    fn fetched(&self) -> Result<Vec<PathBuf>> {
         let entries = fs::read_dir(&self.archives).map_err(Error::io("list", &self.archives))?;
         let mut files: Vec<PathBuf> = entries
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))

@@ -163,7 +163,19 @@ fn agree(engine: &Engine, pid: u32, resting: &BTreeSet<(&'static str, SocketAddr
         last = format!("docker: {:?}\ndhow ports: {:?}\nlistening: {kernel:?}", views[0], views[1]);
         views.iter().all(|view| view.as_ref() == Some(&kernel)).then_some(())
     });
-    agreed.map_err(|error| Error::Unexpected { what: error.to_string(), said: last })
+    agreed.map_err(|error| {
+        let proxies =
+            guest(engine, "ps -o pid,ppid,args | grep -E '[d]ockerd|[d]ocker-proxy|[c]ontainerd-shim'");
+        let containers = engine.docker().ok(["ps", "-a", "--no-trunc"]).unwrap_or_default();
+        let said = format!("{last}\n{containers}\nin the guest:\n{proxies}");
+        Error::Unexpected { what: error.to_string(), said }
+    })
+}
+
+/// What a shell in the guest says: which of its processes are there tells who is to blame.
+fn guest(engine: &Engine, command: &str) -> String {
+    let within = ["run", "--rm", "--privileged", "--pid=host", busybox(), "sh", "-c", command];
+    engine.docker().ok(within).unwrap_or_else(|error| error.to_string())
 }
 
 /// What running containers publish, as Docker tells it.
