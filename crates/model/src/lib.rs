@@ -13,8 +13,12 @@ pub mod lifecycle;
 pub mod machine;
 pub mod name;
 pub mod network;
+pub mod placement;
+pub mod platform;
 pub mod port;
+pub mod query;
 pub mod record;
+pub mod role;
 pub mod size;
 pub mod translator;
 
@@ -28,6 +32,9 @@ pub use machine::{
     Accelerator, BootConfig, ChannelKind, DiskBlank, GuestNetwork, GuestNetwork6, Input, MachineSpec,
 };
 pub use name::MachineName;
+pub use placement::Placement;
+pub use platform::Platform;
 pub use record::{Record, Recorded};
+pub use role::Role;
 pub use size::Size;
 pub use translator::{Translator, TranslatorName, Unprovisioned};

@@ -25,6 +25,12 @@ impl MachineName {
         Self("native".to_owned())
     }
 
+    /// The engine machine for workloads of another architecture.
+    #[must_use]
+    pub fn foreign() -> Self {
+        Self("foreign".to_owned())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -1,11 +1,15 @@
 //! The configuration file: every key, its meaning and its default, in one list that parsing, help and documentation share.
 
+mod foreign;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Size;
 use crate::egress::{Action, Policy, Rules};
+use crate::{Arch, Size, TranslatorName};
+
+pub use foreign::{BadList, Foreign, TranslatorList, Translators, Workloads};
 
 /// What the user asks for. Each key that the file leaves out has its default; a key that is not known is an error
 /// (spec 15.3).
@@ -18,6 +22,12 @@ pub struct Config {
     pub assets: Assets,
     /// What the Docker client is told.
     pub docker: Docker,
+    /// Where workloads go.
+    pub workloads: Workloads,
+    /// What may run programs of another architecture.
+    pub translators: Translators,
+    /// The second engine machine.
+    pub foreign: Foreign,
     /// The machine's network.
     pub network: Network,
     /// Names of containers.
@@ -238,6 +248,26 @@ pub enum ConfigError {
         /// What it may be.
         range: &'static str,
     },
+    /// A translator in the list of an architecture that it does not serve.
+    #[error("translators.{serves} names {name}, which runs no {serves} programs; {}", serving(*serves))]
+    WrongTranslator {
+        /// The list.
+        serves: Arch,
+        /// What it names.
+        name: TranslatorName,
+    },
+}
+
+/// Which translators serve an architecture.
+fn serving(serves: Arch) -> String {
+    let serves_it =
+        |name: &TranslatorName| Arch::ALL.into_iter().any(|guest| name.translator(guest, serves).is_some());
+    let names: Vec<&str> =
+        TranslatorName::ALL.into_iter().filter(serves_it).map(TranslatorName::as_str).collect();
+    match names.as_slice() {
+        [one] => format!("only {one} does"),
+        more => format!("these do: {}", more.join(", ")),
+    }
 }
 
 impl Config {
@@ -267,6 +297,27 @@ impl Config {
         Key {
             name: "docker.activate",
             doc: "whether `dhow up` makes the context the current one: \"always\", \"never\", or \"auto\": only in the default directory",
+        },
+        Key {
+            name: "workloads.placement",
+            doc: "which machine runs workloads of another architecture: \"native-machine\", through a translator, or \"foreign-machine\", a second one of that architecture",
+        },
+        Key {
+            name: "translators.amd64",
+            doc: "what may run amd64 programs in an Arm64 machine, the first that is provisioned: \"fex\", \"rosetta\", \"box64\", \"qemu\"; empty: nothing may",
+        },
+        Key {
+            name: "translators.arm64",
+            doc: "what may run arm64 programs in an x86-64 machine, the first that is provisioned: \"qemu\"; empty: nothing may",
+        },
+        Key {
+            name: "foreign.cpus",
+            doc: "virtual processors of the foreign machine, 1 to 256, or \"auto\": the host's, at most 4",
+        },
+        Key { name: "foreign.memory", doc: "memory of the foreign machine, 512MiB or more" },
+        Key {
+            name: "foreign.disk",
+            doc: "size of the foreign machine's data disk, 4GiB to 16TiB; sparse; it can grow, not shrink",
         },
         Key {
             name: "network.host-loopback",
@@ -321,31 +372,28 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let memory = self.machine.memory;
-        let disk = self.machine.disk;
-        let limits = &self.limits;
-        let ranges = [
-            (memory >= Size::mib(512), "machine.memory", memory.to_string(), "512MiB or more"),
-            (memory.is_whole_mib(), "machine.memory", memory.to_string(), "whole MiB"),
-            (
-                disk >= Size::gib(4) && disk <= Size::gib(16 << 10),
-                "machine.disk",
-                disk.to_string(),
-                "4GiB to 16TiB",
-            ),
-            (disk.is_whole_mib(), "machine.disk", disk.to_string(), "whole MiB"),
-            (
-                (5..=3600).contains(&limits.start),
-                "limits.start",
-                limits.start.to_string(),
-                "5 to 3600 seconds",
-            ),
-            ((1..=3600).contains(&limits.stop), "limits.stop", limits.stop.to_string(), "1 to 3600 seconds"),
+        let Self { machine, foreign, limits, translators, .. } = self;
+        let memories = [("machine.memory", machine.memory), ("foreign.memory", foreign.memory)];
+        let disks = [("machine.disk", machine.disk), ("foreign.disk", foreign.disk)];
+        let sizes = memories.into_iter().flat_map(|(key, memory)| {
+            let least = memory >= Size::mib(512);
+            [(least, key, memory, "512MiB or more"), (memory.is_whole_mib(), key, memory, "whole MiB")]
+        });
+        let sizes = sizes.chain(disks.into_iter().flat_map(|(key, disk)| {
+            let range = disk >= Size::gib(4) && disk <= Size::gib(16 << 10);
+            [(range, key, disk, "4GiB to 16TiB"), (disk.is_whole_mib(), key, disk, "whole MiB")]
+        }));
+        let seconds = [
+            ((5..=3600).contains(&limits.start), "limits.start", limits.start, "5 to 3600 seconds"),
+            ((1..=3600).contains(&limits.stop), "limits.stop", limits.stop, "1 to 3600 seconds"),
         ];
-        match ranges.into_iter().find(|(good, ..)| !good) {
-            Some((_, key, value, range)) => Err(ConfigError::Range { key, value, range }),
-            None => Ok(()),
+        let mut ranges = sizes
+            .map(|(good, key, value, range)| (good, key, value.to_string(), range))
+            .chain(seconds.map(|(good, key, value, range)| (good, key, value.to_string(), range)));
+        if let Some((_, key, value, range)) = ranges.find(|(good, ..)| !good) {
+            return Err(ConfigError::Range { key, value, range });
         }
+        translators.check()
     }
 }
 
@@ -436,7 +484,7 @@ mod tests {
     /// Spec 15.3.
     #[test]
     fn the_guide_names_every_key_with_its_default_and_its_meaning() {
-        let guide = include_str!("../../../docs/configuration.md");
+        let guide = include_str!("../../../../docs/configuration.md");
         for ((name, value), key) in Config::default().values().into_iter().zip(Config::KEYS) {
             let row = format!("| `{name}` | `{value}` |");
             let meaning = key.doc.replace(['"', '`'], "");

@@ -1,0 +1,138 @@
+//! What the user asks for workloads of another architecture: `[workloads]`, `[translators]`, `[foreign]`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, Cpus};
+use crate::translator::default_list;
+use crate::{Arch, Placement, Size, TranslatorName};
+
+/// `[workloads]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Workloads {
+    /// Which machine runs those of a foreign architecture (spec 1.1, 1.10).
+    pub placement: Placement,
+}
+
+/// `[translators]`: what may run programs of a foreign architecture in the native machine, in order (spec 1.3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Translators {
+    /// For amd64 programs in Arm64 machines.
+    pub amd64: TranslatorList,
+    /// For arm64 programs in x86-64 machines.
+    pub arm64: TranslatorList,
+}
+
+/// Translators in the user's order, none twice.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<TranslatorName>")]
+pub struct TranslatorList(Vec<TranslatorName>);
+
+/// Why a list of translators cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadList {
+    /// A word that names none.
+    #[error("`{word}` is no translator{}; there are {}", meant(word), names())]
+    Unknown {
+        /// The word.
+        word: String,
+    },
+    /// A name that stands there twice.
+    #[error("`{0}` stands in the list twice; name each translator once, the one to use first in front")]
+    Twice(TranslatorName),
+}
+
+/// `[foreign]`: the second engine machine, with placement `foreign-machine`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Foreign {
+    /// Virtual processors.
+    pub cpus: Cpus,
+    /// Memory that the guest sees.
+    pub memory: Size,
+    /// The data disk's size.
+    pub disk: Size,
+}
+
+impl Translators {
+    /// The list that serves an architecture.
+    #[must_use]
+    pub fn list(&self, serves: Arch) -> &[TranslatorName] {
+        match serves {
+            Arch::Amd64 => &self.amd64.0,
+            Arch::Arm64 => &self.arm64.0,
+        }
+    }
+
+    /// Every name serves the architecture of its list in some guest.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        for serves in Arch::ALL {
+            let serves_it = |name: &TranslatorName| {
+                Arch::ALL.into_iter().any(|guest| name.translator(guest, serves).is_some())
+            };
+            if let Some(name) = self.list(serves).iter().find(|name| !serves_it(name)) {
+                return Err(ConfigError::WrongTranslator { serves, name: *name });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TranslatorList {
+    /// The names, in order.
+    #[must_use]
+    pub fn names(&self) -> &[TranslatorName] {
+        &self.0
+    }
+}
+
+impl Default for Translators {
+    fn default() -> Self {
+        let list = |serves| TranslatorList(default_list(serves).to_vec());
+        Self { amd64: list(Arch::Amd64), arm64: list(Arch::Arm64) }
+    }
+}
+
+impl Default for Foreign {
+    fn default() -> Self {
+        Self { cpus: Cpus::Auto, memory: Size::gib(2), disk: Size::gib(64) }
+    }
+}
+
+impl TryFrom<Vec<String>> for TranslatorList {
+    type Error = BadList;
+
+    fn try_from(words: Vec<String>) -> Result<Self, BadList> {
+        let mut list = Vec::new();
+        for word in words {
+            let name = word.parse().map_err(|_| BadList::Unknown { word })?;
+            if list.contains(&name) {
+                return Err(BadList::Twice(name));
+            }
+            list.push(name);
+        }
+        Ok(Self(list))
+    }
+}
+
+/// The nearest name, if one is near.
+fn meant(word: &str) -> String {
+    let word = word.to_ascii_lowercase();
+    TranslatorName::ALL
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&word, name.as_str()), name))
+        .filter(|(distance, _)| *distance <= 2)
+        .min()
+        .map_or_else(String::new, |(_, name)| format!(", did you mean `{name}`?"))
+}
+
+fn names() -> String {
+    TranslatorName::ALL.map(TranslatorName::as_str).join(", ")
+}
+
+impl From<TranslatorList> for Vec<TranslatorName> {
+    fn from(list: TranslatorList) -> Self {
+        list.0
+    }
+}
