@@ -20,6 +20,7 @@ mod manifest;
 mod progress;
 mod recipe;
 mod store;
+pub mod translator;
 
 pub use build::{BuildOptions, build, fetch};
 pub use error::{Error, Result};

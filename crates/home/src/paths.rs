@@ -123,7 +123,9 @@ impl Home {
     /// # Errors
     /// When one cannot be made or written, or belongs to another user.
     pub fn create(&self) -> Result<()> {
-        for dir in [self.root.clone(), self.run_dir(), self.log_dir(), self.machines_dir()] {
+        for dir in
+            [self.root.clone(), self.run_dir(), self.log_dir(), self.machines_dir(), self.runtime_bin()]
+        {
             make_private(&dir)?;
         }
         let owner = rustix::fs::stat(&self.root)
@@ -209,6 +211,12 @@ impl Home {
     #[must_use]
     pub fn daemon_log(&self) -> PathBuf {
         self.log_dir().join("daemon.log")
+    }
+
+    /// Where translators' files are, which guests get (spec 1.5).
+    #[must_use]
+    pub fn runtime_bin(&self) -> PathBuf {
+        self.root.join("runtime").join("bin")
     }
 
     /// A directory for each machine.
@@ -392,7 +400,7 @@ mod tests {
         let home = Home::at(temp.path().join("home")).unwrap();
         home.create().unwrap();
         home.create().unwrap();
-        for dir in [home.root().to_owned(), home.run_dir(), home.machines_dir()] {
+        for dir in [home.root().to_owned(), home.run_dir(), home.machines_dir(), home.runtime_bin()] {
             assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700, "{dir:?}");
         }
     }

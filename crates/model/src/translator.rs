@@ -196,7 +196,7 @@ pub enum Why {
     #[error("is not executable")]
     NotExecutable,
     /// Nothing that the kernel could run.
-    #[error("is not an ELF program")]
+    #[error("is not a 64-bit ELF program")]
     NotElf,
     /// Its header promises more than there is.
     #[error("is truncated: its header asks for {needs} bytes and it has {has}")]

@@ -100,15 +100,29 @@ impl<'a> Elf<'a> {
         })
     }
 
-    fn segments(self) -> impl Iterator<Item = (u32, &'a [u8])> {
+    /// Kind, offset in the file and length in the file of each segment that the table has.
+    pub(crate) fn segment_table(self) -> impl Iterator<Item = (u32, u64, u64)> {
         let table = self.u64(32).and_then(|at| usize::try_from(at).ok()).unwrap_or(usize::MAX);
         let (size, count) = (self.u16(54).unwrap_or(0), self.u16(56).unwrap_or(0));
         (0..count).map_while(move |index| {
             let at = table.checked_add(usize::from(index) * usize::from(size))?;
-            let kind = self.u32(at)?;
-            let content = self.range(self.u64(at.checked_add(8)?)?, self.u64(at.checked_add(32)?)?);
-            Some((kind, content.unwrap_or_default()))
+            Some((self.u32(at)?, self.u64(at.checked_add(8)?)?, self.u64(at.checked_add(32)?)?))
         })
+    }
+
+    /// How long a file with this header is at least: the ends of its tables and of every segment.
+    pub(crate) fn extent(self) -> u64 {
+        let table = |start: usize, size: usize, count: usize| {
+            let length = u64::from(self.u16(size).unwrap_or(0)) * u64::from(self.u16(count).unwrap_or(0));
+            if length == 0 { 0 } else { self.u64(start).unwrap_or(0).saturating_add(length) }
+        };
+        let segments = self.segment_table().map(|(_, offset, length)| offset.saturating_add(length)).max();
+        table(32, 54, 56).max(table(40, 58, 60)).max(segments.unwrap_or(0)).max(64)
+    }
+
+    fn segments(self) -> impl Iterator<Item = (u32, &'a [u8])> {
+        self.segment_table()
+            .map(move |(kind, offset, length)| (kind, self.range(offset, length).unwrap_or_default()))
     }
 
     fn range(self, start: u64, length: u64) -> Option<&'a [u8]> {
@@ -174,6 +188,27 @@ pub(crate) mod tests_support {
         bytes.resize(64, 0);
         bytes[16..18].copy_from_slice(&2_u16.to_le_bytes());
         bytes[18..20].copy_from_slice(&arch.elf_machine().to_le_bytes());
+        bytes
+    }
+
+    /// The same with segments of these kinds, offsets and lengths, and `tail` behind the table.
+    pub(crate) fn with_segments(
+        arch: dhow_model::Arch,
+        segments: &[(u32, u64, u64)],
+        tail: &[u8],
+    ) -> Vec<u8> {
+        let mut bytes = program(arch);
+        bytes[32..40].copy_from_slice(&64_u64.to_le_bytes());
+        bytes[54..56].copy_from_slice(&56_u16.to_le_bytes());
+        bytes[56..58].copy_from_slice(&u16::try_from(segments.len()).unwrap().to_le_bytes());
+        for (kind, offset, length) in segments {
+            let mut entry = [0; 56];
+            entry[..4].copy_from_slice(&kind.to_le_bytes());
+            entry[8..16].copy_from_slice(&offset.to_le_bytes());
+            entry[32..40].copy_from_slice(&length.to_le_bytes());
+            bytes.extend(entry);
+        }
+        bytes.extend(tail);
         bytes
     }
 }

@@ -1,0 +1,8 @@
+//! Translators on the host (spec 1.3 to 1.5): whether the file of one is fit for a guest, which serve which architecture, and how
+//! a file gets into the runtime directory.
+
+mod check;
+mod served;
+
+pub use check::{LIMIT, Opened, open, state};
+pub use served::{Live, Serving, served};
