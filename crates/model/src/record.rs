@@ -18,4 +18,7 @@ pub struct Recorded {
     pub id: String,
     /// Its name, without the leading slash that Docker's API gives it.
     pub name: String,
+    /// The Compose project that it belongs to, by its label `com.docker.compose.project` (spec 3.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
 }
