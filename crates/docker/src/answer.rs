@@ -1,7 +1,7 @@
 //! The face's own answers, in the form in which dockerd gives them.
 
+use crate::engines::Unavailable;
 use crate::error::Broken;
-use crate::pool::Unavailable;
 use crate::trace::{self, TraceId};
 
 /// Docker's error: JSON with a message.

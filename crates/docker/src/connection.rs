@@ -3,27 +3,30 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use dhow_model::Role;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::answer;
-use crate::buffer::Buffer;
-use crate::client::{Client, Incoming};
+use crate::engines::{ByteStream, Engines, Unavailable};
 use crate::error::Broken;
-use crate::exchange::{Exchange, Hold, Rest, Upload};
-use crate::head::Request;
 use crate::hooks::{Hooks, LifecycleCall};
-use crate::outgoing::Outgoing;
-use crate::pool::{ByteStream, Connection, Pool};
+use crate::pool::{Connection, Pools};
 use crate::resolve;
 use crate::route::{Action, Route, route};
 use crate::stats::{Counters, Gauge};
 use crate::trace::TraceId;
-use crate::tunnel::Tunnel;
+use crate::wire::buffer::Buffer;
+use crate::wire::client::{Client, Incoming};
+use crate::wire::exchange::{Exchange, Hold, Rest, Upload};
+use crate::wire::head::Request;
+use crate::wire::outgoing::Outgoing;
+use crate::wire::tunnel::Tunnel;
 
 /// What all connections share.
 pub(crate) struct Shared {
-    pub(crate) pool: Pool,
+    pub(crate) engines: Arc<dyn Engines>,
+    pub(crate) pools: Pools,
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) counters: Counters,
 }
@@ -70,7 +73,7 @@ impl Shared {
             }
         };
         let mut upload = Upload { out, body };
-        let mut connection = match self.pool.take().await {
+        let mut connection = match self.pools.of(Role::Native).take().await {
             Ok(connection) => connection,
             Err(why) => return self.unavailable(client, &why, &request.trace).await,
         };
@@ -81,7 +84,7 @@ impl Shared {
             match ended {
                 Ended::Done { reuse_engine, keep_client } => {
                     if reuse_engine {
-                        self.pool.put(connection);
+                        self.pools.of(Role::Native).put(connection);
                     }
                     client.buffer.shrink();
                     spare.shrink();
@@ -90,7 +93,7 @@ impl Shared {
                 Ended::Stale => {
                     tracing::debug!("a pooled connection was dead; the request is sent again");
                     upload.out.rewind();
-                    connection = match self.pool.dial().await {
+                    connection = match self.pools.of(Role::Native).dial().await {
                         Ok(connection) => connection,
                         Err(why) => return self.unavailable(client, &why, &request.trace).await,
                     };
@@ -114,8 +117,8 @@ impl Shared {
     /// Resolves the container of a lifecycle call and tells the hooks.
     async fn announce(&self, route: &Route, trace: &TraceId) -> Option<LifecycleCall> {
         match route {
-            Route::Lifecycle { action, reference } => {
-                let id = resolve::canonical_id(&self.pool, reference, trace).await?;
+            Route::Container { action, reference } if action.is_lifecycle() => {
+                let id = resolve::canonical_id(self.pools.of(Role::Native), reference, trace).await?;
                 let call =
                     LifecycleCall { action: *action, id, reference: reference.clone(), trace: trace.clone() };
                 self.hooks.before(&call).await;
@@ -127,7 +130,7 @@ impl Shared {
                 reference: String::new(),
                 trace: trace.clone(),
             }),
-            Route::Plain | Route::Hijack => None,
+            _ => None,
         }
     }
 
@@ -157,7 +160,7 @@ impl Shared {
             std::mem::take(spare),
         )
         .hold(hold)
-        .may_hijack(*route == Route::Hijack);
+        .may_hijack(route.may_hijack());
         let ended = loop {
             match exchange.run().await {
                 Ok(Rest::Held { status, content }) => self.report(call, status, &content).await,
@@ -204,7 +207,7 @@ impl Shared {
     async fn http2(&self, client: Client) {
         let _in_flight = Gauge::new(&self.counters.in_flight);
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        match self.pool.dial().await {
+        match self.pools.of(Role::Native).dial().await {
             Ok(connection) => {
                 let none = (Outgoing::default(), Outgoing::default());
                 self.tunnel(client, connection.stream, none.0, none.1, Buffer::default()).await;
@@ -213,7 +216,7 @@ impl Shared {
         }
     }
 
-    async fn unavailable(&self, client: Client, why: &crate::pool::Unavailable, trace: &TraceId) -> Next {
+    async fn unavailable(&self, client: Client, why: &Unavailable, trace: &TraceId) -> Next {
         tracing::warn!(%why, "the engine cannot be reached");
         client.finish(&answer::unavailable(why, trace)).await;
         Next::Close

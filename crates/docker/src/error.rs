@@ -35,7 +35,7 @@ pub(crate) enum Broken {
     HeadTooLarge,
     /// The request body is not framed correctly.
     #[error("the request body is malformed: {0}")]
-    BadBody(#[from] crate::body::BadChunk),
+    BadBody(#[from] crate::wire::body::BadChunk),
     /// The client closed its connection; nobody waits for the answer.
     #[error("the client went away")]
     ClientGone,

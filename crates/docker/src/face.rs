@@ -10,12 +10,13 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Client;
 use crate::connection::{self, Shared};
+use crate::engines::Engines;
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
-use crate::pool::{Pool, Upstream};
+use crate::pool::Pools;
 use crate::stats::{Counters, Stats};
+use crate::wire::client::Client;
 
 /// Most clients at once; further ones wait in the socket's queue. Each may hold two descriptors.
 const MAX_CLIENTS: usize = 4096;
@@ -34,10 +35,11 @@ pub struct Face {
 }
 
 impl Face {
-    /// A face in front of `upstream`.
+    /// A face in front of `engines`.
     #[must_use]
-    pub fn new(upstream: Arc<dyn Upstream>, hooks: Arc<dyn Hooks>) -> Self {
-        let shared = Shared { pool: Pool::new(upstream), hooks, counters: Counters::default() };
+    pub fn new(engines: Arc<dyn Engines>, hooks: Arc<dyn Hooks>) -> Self {
+        let pools = Pools::new(&engines);
+        let shared = Shared { engines, pools, hooks, counters: Counters::default() };
         Self { shared: Arc::new(shared), grace: GRACE }
     }
 
@@ -52,12 +54,13 @@ impl Face {
     /// What is going on.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.counters.read(self.shared.pool.idle_count())
+        let pooled = self.shared.pools.all().iter().map(|pool| pool.idle_count()).sum();
+        self.shared.counters.read(pooled)
     }
 
-    /// Closes idle connections to the engine, for an owner who knows that it went away.
+    /// Closes idle connections to the engines, for an owner who knows that one went away.
     pub fn forget_idle(&self) {
-        self.shared.pool.clear();
+        self.shared.pools.all().iter().for_each(|pool| pool.clear());
     }
 
     /// Serves clients of our own user and of root until `cancel`, then lets requests end within the grace period.
@@ -72,7 +75,7 @@ impl Face {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break Ok(()),
-                _ = prune.tick() => self.shared.pool.prune(),
+                _ = prune.tick() => self.shared.pools.all().iter().for_each(|pool| pool.prune()),
                 Some(ended) = clients.join_next() => report(ended),
                 accepted = accept(&listener, &room) => match accepted {
                     Ok((stream, seat)) if is_ours(&stream) => {
@@ -104,7 +107,7 @@ impl Face {
             );
             clients.shutdown().await;
         }
-        self.shared.pool.clear();
+        self.forget_idle();
         outcome
     }
 }

@@ -11,27 +11,24 @@
 #![forbid(unsafe_code)]
 
 mod answer;
-mod body;
-mod buffer;
-mod client;
+mod ask;
 mod connection;
+mod engines;
 mod error;
-mod exchange;
 mod face;
-mod head;
 mod hooks;
-mod outgoing;
 mod pool;
+pub mod registry;
 mod resolve;
 pub mod route;
 mod stats;
 mod trace;
-mod tunnel;
+mod wire;
 
+pub use engines::{ByteStream, Engines, Unavailable};
 pub use error::{Error, Result};
 pub use face::Face;
 pub use hooks::{Hooks, LifecycleCall, LogHooks};
-pub use pool::{ByteStream, Unavailable, Upstream};
 pub use route::Action;
 pub use stats::Stats;
 pub use trace::TraceId;

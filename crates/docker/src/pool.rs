@@ -1,4 +1,4 @@
-//! Connections to the engine: dialled when needed, kept while they are good, never probed over the wire.
+//! Connections to the engines, apart by role: dialled when needed, kept while they are good, never probed over the wire.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,35 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use dhow_model::Role;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::engines::{ByteStream, Engines, Unavailable};
 
 /// Most idle connections that are kept.
 const MAX_IDLE: usize = 32;
 /// How long one is kept.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
-
-/// A two-way byte stream to the engine; shutting it down closes our half, the other can still be read.
-pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
-
-/// Why the engine cannot be reached, for a person: "`what`; run `run`".
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what}; run `{run}`")]
-pub struct Unavailable {
-    /// What failed, on what, why.
-    pub what: String,
-    /// The command that helps.
-    pub run: String,
-}
-
-/// Where the face finds dockerd.
-#[async_trait::async_trait]
-pub trait Upstream: Send + Sync + 'static {
-    /// Opens one connection. Has a time limit of its own: the face waits as long as this takes, since a sleeping
-    /// engine may have to wake (spec 3.9).
-    async fn dial(&self) -> Result<Box<dyn ByteStream>, Unavailable>;
-}
 
 /// A connection to the engine, on loan.
 pub(crate) struct Connection {
@@ -50,15 +30,47 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// The connections to every engine.
+pub(crate) struct Pools {
+    native: Pool,
+    foreign: Pool,
+}
+
+impl Pools {
+    pub(crate) fn new(engines: &Arc<dyn Engines>) -> Self {
+        let pool = |role| Pool::new(Arc::clone(engines), role);
+        Self { native: pool(Role::Native), foreign: pool(Role::Foreign) }
+    }
+
+    /// Those of one role.
+    pub(crate) fn of(&self, role: Role) -> &Pool {
+        match role {
+            Role::Native => &self.native,
+            Role::Foreign => &self.foreign,
+        }
+    }
+
+    /// Those of all roles.
+    pub(crate) fn all(&self) -> [&Pool; 2] {
+        [&self.native, &self.foreign]
+    }
+}
+
 /// The idle connections to one engine.
 pub(crate) struct Pool {
-    upstream: Arc<dyn Upstream>,
+    engines: Arc<dyn Engines>,
+    role: Role,
     idle: Mutex<VecDeque<(Box<dyn ByteStream>, Instant)>>,
 }
 
 impl Pool {
-    pub(crate) fn new(upstream: Arc<dyn Upstream>) -> Self {
-        Self { upstream, idle: Mutex::default() }
+    fn new(engines: Arc<dyn Engines>, role: Role) -> Self {
+        Self { engines, role, idle: Mutex::default() }
+    }
+
+    /// Whose connections these are.
+    pub(crate) fn role(&self) -> Role {
+        self.role
     }
 
     /// The connection that was used last, if it is still open; otherwise a new one.
@@ -78,7 +90,7 @@ impl Pool {
 
     /// A new connection.
     pub(crate) async fn dial(&self) -> Result<Connection, Unavailable> {
-        Ok(Connection { stream: self.upstream.dial().await?, reused: false })
+        Ok(Connection { stream: self.engines.dial(self.role).await?, reused: false })
     }
 
     /// Takes back a connection on which both bodies ended cleanly.

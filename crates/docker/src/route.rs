@@ -1,26 +1,71 @@
 //! What a request is, told from its method and path alone: a pure function, so that the table of Docker's endpoints
-//! can be tested as one. Placement and the workload registry (spec 1 and 2) will decide here as well.
+//! can be tested as one. The patterns are those of dockerd's own router, which matches the decoded path.
 
-/// How a request is handled.
+/// What a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// Forwarded as it is.
-    Plain,
-    /// May turn into a two-way stream by a plain `200` without framing, as dockerd answers a client that does not ask
-    /// for an upgrade.
-    Hijack,
-    /// Changes the state of one container: its canonical ID is resolved before the call is forwarded (spec 3.4).
-    Lifecycle {
-        /// What is done to the container.
-        action: Action,
-        /// The container as the path names it: ID, short ID or name, still percent-encoded.
+    /// One container. The reference is its ID, short ID or name, decoded.
+    Container {
+        /// As the path names it.
         reference: String,
+        /// What is done to it.
+        action: Action,
     },
-    /// Makes a container; its ID comes with the answer.
+    /// `POST /commit`: an image of the container that the query names.
+    Commit,
+    /// One exec that was made before.
+    Exec {
+        /// As the path names it.
+        id: String,
+        /// What is done to it.
+        action: ExecAction,
+    },
+    /// `POST /containers/create`: the ID comes with the answer.
     Create,
+    /// `POST /build`, by either builder.
+    Build,
+    /// `POST /build/cancel`: the build that the query names.
+    BuildCancel,
+    /// `POST /session`: a client of BuildKit offers its files and secrets.
+    Session,
+    /// `POST /grpc`: a client of BuildKit talks to its API.
+    Grpc,
+    /// `POST /images/create`: a pull, or an import.
+    Pull,
+    /// `POST /images/load`.
+    Load,
+    /// `GET /images/get`: several images as one archive, named by the query.
+    Save,
+    /// One image.
+    Image {
+        /// As the path names it.
+        reference: String,
+        /// What is done to it.
+        action: ImageAction,
+    },
+    /// `POST /volumes/create`.
+    VolumeCreate,
+    /// One volume.
+    Volume {
+        /// As the path names it.
+        name: String,
+    },
+    /// `POST /networks/create`.
+    NetworkCreate,
+    /// One network.
+    Network {
+        /// As the path names it.
+        reference: String,
+        /// What is done to it.
+        action: NetworkAction,
+    },
+    /// What every engine has a part of.
+    Whole(Whole),
+    /// Everything else: the native engine's.
+    Other,
 }
 
-/// What a lifecycle call does to a container.
+/// What is done to a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are those of Docker's endpoints")]
 pub enum Action {
@@ -34,6 +79,69 @@ pub enum Action {
     Rename,
     Update,
     Remove,
+    Inspect,
+    Logs,
+    Top,
+    Stats,
+    Changes,
+    Wait,
+    Attach,
+    AttachWebSocket,
+    Archive,
+    Copy,
+    Resize,
+    Exec,
+    Export,
+    Checkpoints,
+}
+
+/// What is done to an exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are those of Docker's endpoints")]
+pub enum ExecAction {
+    Start,
+    Resize,
+    Inspect,
+}
+
+/// What is done to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are those of Docker's endpoints")]
+pub enum ImageAction {
+    Inspect,
+    History,
+    Save,
+    Push,
+    Tag,
+    Remove,
+}
+
+/// What is done to a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are those of Docker's endpoints")]
+pub enum NetworkAction {
+    Inspect,
+    Remove,
+    Connect,
+    Disconnect,
+}
+
+/// What is whole only with the answers of all engines (spec 3.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are those of Docker's endpoints")]
+pub enum Whole {
+    Containers,
+    Images,
+    Volumes,
+    Networks,
+    Events,
+    DiskUsage,
+    Info,
+    PruneContainers,
+    PruneImages,
+    PruneVolumes,
+    PruneNetworks,
+    PruneBuilds,
 }
 
 impl Action {
@@ -51,33 +159,207 @@ impl Action {
             Self::Rename => "rename",
             Self::Update => "update",
             Self::Remove => "remove",
+            Self::Inspect => "inspect",
+            Self::Logs => "logs",
+            Self::Top => "top",
+            Self::Stats => "stats",
+            Self::Changes => "changes",
+            Self::Wait => "wait",
+            Self::Attach | Self::AttachWebSocket => "attach",
+            Self::Archive => "archive",
+            Self::Copy => "copy",
+            Self::Resize => "resize",
+            Self::Exec => "exec",
+            Self::Export => "export",
+            Self::Checkpoints => "checkpoints",
         }
+    }
+
+    /// Changes the state of the container: its canonical ID is resolved before the call is forwarded (spec 3.4).
+    #[must_use]
+    pub fn is_lifecycle(self) -> bool {
+        use Action::{Create, Kill, Pause, Remove, Rename, Restart, Start, Stop, Unpause, Update};
+        matches!(self, Create | Start | Stop | Kill | Restart | Pause | Unpause | Rename | Update | Remove)
+    }
+}
+
+impl Route {
+    /// May turn into a two-way stream by a plain `200` without framing, as dockerd answers a client that does not ask
+    /// for an upgrade.
+    #[must_use]
+    pub fn may_hijack(&self) -> bool {
+        matches!(
+            self,
+            Self::Container { action: Action::Attach, .. } | Self::Exec { action: ExecAction::Start, .. }
+        )
     }
 }
 
 /// Decides what a request is. `target` is the request target as it was sent, with its query.
 #[must_use]
 pub fn route(method: &str, target: &str) -> Route {
-    let path = target.split(['?', '#']).next().unwrap_or_default();
-    let mut parts = path.strip_prefix('/').unwrap_or_default().split('/');
-    let mut next = || parts.next();
-    let mut first = next();
-    if first.is_some_and(is_version) {
-        first = next();
+    path(target).and_then(|path| of_path(method, &path)).unwrap_or(Route::Other)
+}
+
+/// The query of a request target, undecoded: what stands behind the first question mark.
+#[must_use]
+pub fn query(target: &str) -> &str {
+    target.split_once('?').map_or("", |(_, query)| query)
+}
+
+/// The decoded path without slash and API version; `None` for what dockerd answers with an error or a redirect of its own.
+fn path(target: &str) -> Option<String> {
+    let target = target.split('?').next().unwrap_or_default();
+    let path = match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => &rest[rest.find('/')?..],
+        _ => target,
+    };
+    let path = decoded(path)?;
+    let path = path.strip_prefix('/')?;
+    // Go's router cleans such paths by a redirect.
+    if path.split('/').any(|part| matches!(part, "." | "..")) || path.contains("//") || path.starts_with('/')
+    {
+        return None;
     }
-    match (method, first, next(), next(), next()) {
-        ("POST", Some("containers"), Some(_), Some("attach"), None)
-        | ("POST", Some("exec"), Some(_), Some("start"), None) => Route::Hijack,
-        ("POST", Some("containers"), Some("create"), None, None) => Route::Create,
-        ("POST", Some("containers"), Some(reference), Some(verb), None) => match action(verb) {
-            Some(action) => Route::Lifecycle { action, reference: reference.to_owned() },
-            None => Route::Plain,
-        },
-        ("DELETE", Some("containers"), Some(reference), None, None) => {
-            Route::Lifecycle { action: Action::Remove, reference: reference.to_owned() }
-        }
-        _ => Route::Plain,
+    let path = match path.split_once('/') {
+        Some((first, rest)) if is_version(first) => rest,
+        _ => path,
+    };
+    Some(path.to_owned())
+}
+
+fn of_path(method: &str, path: &str) -> Option<Route> {
+    let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+    match first {
+        "containers" => containers(method, rest),
+        "exec" => exec(method, rest),
+        "images" => images(method, rest),
+        "volumes" => volumes(method, path, rest),
+        "networks" => networks(method, rest),
+        _ => Some(match (method, path) {
+            ("POST", "commit") => Route::Commit,
+            ("POST", "build") => Route::Build,
+            ("POST", "build/cancel") => Route::BuildCancel,
+            ("POST", "build/prune") => Route::Whole(Whole::PruneBuilds),
+            ("POST", "session") => Route::Session,
+            ("POST", "grpc") => Route::Grpc,
+            ("GET", "events") => Route::Whole(Whole::Events),
+            ("GET", "info") => Route::Whole(Whole::Info),
+            ("GET", "system/df") => Route::Whole(Whole::DiskUsage),
+            _ => return None,
+        }),
     }
+}
+
+fn containers(method: &str, rest: &str) -> Option<Route> {
+    match (method, rest) {
+        ("GET", "json") => return Some(Route::Whole(Whole::Containers)),
+        ("POST", "create") => return Some(Route::Create),
+        ("POST", "prune") => return Some(Route::Whole(Whole::PruneContainers)),
+        _ => {}
+    }
+    let of = |reference: &str, action| {
+        (!reference.is_empty()).then(|| Route::Container { reference: reference.to_owned(), action })
+    };
+    if let Some(reference) = rest.strip_suffix("/attach/ws").filter(|_| method == "GET") {
+        return of(reference, Action::AttachWebSocket);
+    }
+    if method == "DELETE" {
+        // `{name}/checkpoints/{checkpoint}`: neither has a slash.
+        let parts: Vec<&str> = rest.split('/').collect();
+        return match parts.as_slice() {
+            [reference, "checkpoints", checkpoint] if !checkpoint.is_empty() => {
+                of(reference, Action::Checkpoints)
+            }
+            _ => of(rest, Action::Remove),
+        };
+    }
+    let (reference, verb) = rest.rsplit_once('/')?;
+    let action = match (method, verb) {
+        ("GET", "json") => Action::Inspect,
+        ("GET", "logs") => Action::Logs,
+        ("GET", "top") => Action::Top,
+        ("GET", "stats") => Action::Stats,
+        ("GET", "changes") => Action::Changes,
+        ("GET", "export") => Action::Export,
+        ("GET" | "HEAD" | "PUT", "archive") => Action::Archive,
+        ("GET" | "POST", "checkpoints") => Action::Checkpoints,
+        ("POST", "start") => Action::Start,
+        ("POST", "stop") => Action::Stop,
+        ("POST", "kill") => Action::Kill,
+        ("POST", "restart") => Action::Restart,
+        ("POST", "pause") => Action::Pause,
+        ("POST", "unpause") => Action::Unpause,
+        ("POST", "rename") => Action::Rename,
+        ("POST", "update") => Action::Update,
+        ("POST", "wait") => Action::Wait,
+        ("POST", "attach") => Action::Attach,
+        ("POST", "resize") => Action::Resize,
+        ("POST", "exec") => Action::Exec,
+        ("POST", "copy") => Action::Copy,
+        _ => return None,
+    };
+    of(reference, action)
+}
+
+fn exec(method: &str, rest: &str) -> Option<Route> {
+    let (id, verb) = rest.rsplit_once('/')?;
+    let action = match (method, verb) {
+        ("POST", "start") => ExecAction::Start,
+        ("POST", "resize") => ExecAction::Resize,
+        ("GET", "json") => ExecAction::Inspect,
+        _ => return None,
+    };
+    (!id.is_empty()).then(|| Route::Exec { id: id.to_owned(), action })
+}
+
+fn images(method: &str, rest: &str) -> Option<Route> {
+    match (method, rest) {
+        ("GET", "json") => return Some(Route::Whole(Whole::Images)),
+        ("GET", "get") => return Some(Route::Save),
+        ("POST", "create") => return Some(Route::Pull),
+        ("POST", "load") => return Some(Route::Load),
+        ("POST", "prune") => return Some(Route::Whole(Whole::PruneImages)),
+        _ => {}
+    }
+    let (reference, action) = match (method, rest.rsplit_once('/')) {
+        ("DELETE", _) => (rest, ImageAction::Remove),
+        ("GET", Some((reference, "json"))) => (reference, ImageAction::Inspect),
+        ("GET", Some((reference, "history"))) => (reference, ImageAction::History),
+        ("GET", Some((reference, "get"))) => (reference, ImageAction::Save),
+        ("POST", Some((reference, "push"))) => (reference, ImageAction::Push),
+        ("POST", Some((reference, "tag"))) => (reference, ImageAction::Tag),
+        _ => return None,
+    };
+    (!reference.is_empty()).then(|| Route::Image { reference: reference.to_owned(), action })
+}
+
+fn volumes(method: &str, path: &str, rest: &str) -> Option<Route> {
+    match (method, rest) {
+        ("GET", "") if path == "volumes" => Some(Route::Whole(Whole::Volumes)),
+        ("POST", "create") => Some(Route::VolumeCreate),
+        ("POST", "prune") => Some(Route::Whole(Whole::PruneVolumes)),
+        (_, "") => None,
+        ("GET" | "PUT" | "DELETE", name) => Some(Route::Volume { name: name.to_owned() }),
+        _ => None,
+    }
+}
+
+fn networks(method: &str, rest: &str) -> Option<Route> {
+    match (method, rest) {
+        ("GET", "") => return Some(Route::Whole(Whole::Networks)),
+        ("POST", "create") => return Some(Route::NetworkCreate),
+        ("POST", "prune") => return Some(Route::Whole(Whole::PruneNetworks)),
+        _ => {}
+    }
+    let (reference, action) = match (method, rest.rsplit_once('/')) {
+        ("GET", _) => (rest, NetworkAction::Inspect),
+        ("DELETE", _) => (rest, NetworkAction::Remove),
+        ("POST", Some((reference, "connect"))) => (reference, NetworkAction::Connect),
+        ("POST", Some((reference, "disconnect"))) => (reference, NetworkAction::Disconnect),
+        _ => return None,
+    };
+    (!reference.is_empty()).then(|| Route::Network { reference: reference.to_owned(), action })
 }
 
 /// `v1.44`: dockerd's routes take `/v{version:[0-9.]+}` before each path.
@@ -87,52 +369,39 @@ fn is_version(part: &str) -> bool {
     })
 }
 
-fn action(verb: &str) -> Option<Action> {
-    Some(match verb {
-        "start" => Action::Start,
-        "stop" => Action::Stop,
-        "kill" => Action::Kill,
-        "restart" => Action::Restart,
-        "pause" => Action::Pause,
-        "unpause" => Action::Unpause,
-        "rename" => Action::Rename,
-        "update" => Action::Update,
-        _ => return None,
-    })
+/// Resolves percent escapes; `None` for a bad one, or for what is not text.
+fn decoded(path: &str) -> Option<String> {
+    if !path.contains('%') {
+        return Some(path.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
+    let digit = |byte: Option<u8>| char::from(byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => digit(rest.next())? << 4 | digit(rest.next())?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Escapes what cannot stand in a path (RFC 3986, 3.3); a slash stays one.
+#[must_use]
+pub fn encoded(text: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/:@".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _written = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 3.2, 3.4: the endpoints that hijack and those that change a container's state.
-    #[test]
-    fn endpoints_are_told_by_method_and_path() {
-        let life = |action, reference: &str| Route::Lifecycle { action, reference: reference.to_owned() };
-        let table = [
-            ("GET", "/_ping", Route::Plain),
-            ("POST", "/v1.44/containers/web/attach?stream=1&stdin=1", Route::Hijack),
-            ("GET", "/v1.44/containers/web/attach/ws", Route::Plain),
-            ("POST", "/containers/web/attach", Route::Hijack),
-            ("POST", "/v1.44/exec/8f2c/start", Route::Hijack),
-            ("POST", "/v1.44/exec/8f2c/resize?h=1", Route::Plain),
-            ("POST", "/session", Route::Plain),
-            ("POST", "/v1.44/containers/create?name=start", Route::Create),
-            ("POST", "/v1.44/containers/prune", Route::Plain),
-            ("POST", "/v1.44/containers/web/start", life(Action::Start, "web")),
-            ("POST", "/containers/a%20b/stop?t=3", life(Action::Stop, "a%20b")),
-            ("POST", "/v1.44/containers/web/rename?name=db", life(Action::Rename, "web")),
-            ("POST", "/v1.44/containers/web/wait", Route::Plain),
-            ("POST", "/v1.44/containers/web/start/", Route::Plain),
-            ("POST", "/v1.44/containers/web/start/x", Route::Plain),
-            ("DELETE", "/v1.44/containers/web?force=1", life(Action::Remove, "web")),
-            ("DELETE", "/v1.44/images/web", Route::Plain),
-            ("DELETE", "/volumes/containers/web", Route::Plain),
-            ("POST", "/vx/containers/web/start", Route::Plain),
-            ("OPTIONS", "*", Route::Plain),
-        ];
-        for (method, target, expected) in table {
-            assert_eq!(route(method, target), expected, "{method} {target}");
-        }
-    }
-}
+#[path = "route_tests.rs"]
+mod tests;

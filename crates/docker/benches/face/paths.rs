@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dhow_docker::{ByteStream, Face, LogHooks, Unavailable, Upstream};
+use dhow_docker::{ByteStream, Engines, Face, LogHooks, Unavailable};
+use dhow_model::placement::{Guest, Host, Placement};
+use dhow_model::{Arch, Record, Role};
 use dhow_testkit::{Run, run, wait};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -146,12 +148,34 @@ pub fn serve(listen: &Path, upstream: &Path) {
     struct Socket(PathBuf);
 
     #[async_trait::async_trait]
-    impl Upstream for Socket {
-        async fn dial(&self) -> Result<Box<dyn ByteStream>, Unavailable> {
+    impl Engines for Socket {
+        async fn dial(&self, _: Role) -> Result<Box<dyn ByteStream>, Unavailable> {
             let stream = tokio::net::UnixStream::connect(&self.0).await;
             let stream =
                 stream.map_err(|error| Unavailable { what: error.to_string(), run: "dhow up".into() })?;
             Ok(Box::new(stream))
+        }
+
+        fn running(&self) -> Vec<Role> {
+            vec![Role::Native]
+        }
+
+        fn placement(&self) -> Placement {
+            Placement::NativeMachine
+        }
+
+        async fn host(&self) -> Host {
+            Host {
+                name: String::new(),
+                placement: self.placement(),
+                native: Guest::from(Arch::host().unwrap()),
+                translators: Vec::new(),
+                foreign: Err(String::new()),
+            }
+        }
+
+        fn record(&self, _: Role) -> Option<Record> {
+            None
         }
     }
 

@@ -14,25 +14,83 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dhow_docker::{ByteStream, Face, Hooks, LifecycleCall, Unavailable, Upstream};
+use dhow_docker::{ByteStream, Engines, Face, Hooks, LifecycleCall, Unavailable};
+use dhow_model::placement::{Guest, Host, Placement};
+use dhow_model::{Arch, Record, Role};
 use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-/// The upstream of tests: a Unix socket.
-pub struct Socket(pub PathBuf);
+/// A host without translators and without a foreign machine.
+pub fn host(placement: Placement) -> Host {
+    Host {
+        name: "linux/test".to_owned(),
+        placement,
+        native: Guest::from(Arch::host().unwrap()),
+        translators: Vec::new(),
+        foreign: Err("this test has none".to_owned()),
+    }
+}
+
+/// The engines of tests: a Unix socket for each role that there is.
+pub struct Sockets {
+    native: PathBuf,
+    foreign: Option<PathBuf>,
+    host: Host,
+}
+
+impl Sockets {
+    /// One engine, in the default placement.
+    pub fn one(native: &Path) -> Self {
+        Self { native: native.to_owned(), foreign: None, host: host(Placement::NativeMachine) }
+    }
+
+    /// Two engines; `host` says how workloads are placed.
+    pub fn two(native: &Path, foreign: &Path, host: Host) -> Self {
+        Self { native: native.to_owned(), foreign: Some(foreign.to_owned()), host }
+    }
+
+    fn path(&self, role: Role) -> Option<&Path> {
+        match role {
+            Role::Native => Some(&self.native),
+            Role::Foreign => self.foreign.as_deref(),
+        }
+    }
+}
 
 #[async_trait::async_trait]
-impl Upstream for Socket {
-    async fn dial(&self) -> Result<Box<dyn ByteStream>, Unavailable> {
-        match UnixStream::connect(&self.0).await {
+impl Engines for Sockets {
+    async fn dial(&self, role: Role) -> Result<Box<dyn ByteStream>, Unavailable> {
+        let missing = std::io::Error::other("there is none");
+        let path = self.path(role).ok_or(missing);
+        let stream = match path {
+            Ok(path) => UnixStream::connect(path).await,
+            Err(error) => Err(error),
+        };
+        match stream {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => Err(Unavailable {
-                what: format!("the engine is not running ({error})"),
+                what: format!("the {role} engine is not running ({error})"),
                 run: "dhow up".into(),
             }),
         }
+    }
+
+    fn running(&self) -> Vec<Role> {
+        Role::ALL.into_iter().filter(|role| self.path(*role).is_some_and(Path::exists)).collect()
+    }
+
+    fn placement(&self) -> Placement {
+        self.host.placement
+    }
+
+    async fn host(&self) -> Host {
+        self.host.clone()
+    }
+
+    fn record(&self, _: Role) -> Option<Record> {
+        None
     }
 }
 
@@ -75,12 +133,17 @@ impl Serving {
     }
 
     pub fn with_grace(upstream: &Path, grace: Duration) -> Self {
+        Self::before(Arc::new(Sockets::one(upstream)), grace)
+    }
+
+    /// A face in front of these engines.
+    pub fn before(engines: Arc<dyn Engines>, grace: Duration) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let dir = tempfile::Builder::new().prefix("face").tempdir().unwrap();
         let socket = dir.path().join("docker.sock");
         let hooks = Arc::new(Remembering::default());
-        let face = Face::new(Arc::new(Socket(upstream.to_owned())), hooks.clone()).with_grace(grace);
+        let face = Face::new(engines, hooks.clone()).with_grace(grace);
         let cancel = CancellationToken::new();
         let listener = {
             let _inside = runtime.enter();

@@ -6,10 +6,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-use crate::buffer::Buffer;
-use crate::client::Client;
-use crate::outgoing::Outgoing;
-use crate::pool::ByteStream;
+use crate::engines::ByteStream;
+use crate::wire::buffer::Buffer;
+use crate::wire::client::Client;
+use crate::wire::outgoing::Outgoing;
 
 /// A client and the engine, joined.
 pub(crate) struct Tunnel {

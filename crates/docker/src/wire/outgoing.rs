@@ -6,8 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-use crate::body::{BadChunk, Body};
-use crate::buffer::Buffer;
+use crate::wire::body::{BadChunk, Body};
+use crate::wire::buffer::Buffer;
 
 /// Body bytes that are sent in one write with the head.
 const TOGETHER: usize = 16 * 1024;

@@ -3,9 +3,9 @@
 
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 
-use crate::body::Body;
 use crate::error::Broken;
 use crate::trace::{self, TraceId};
+use crate::wire::body::Body;
 
 /// Largest head: Go's default of 1 MiB with the 4 KiB that its server allows on top; dockerd sets no other.
 pub(crate) const MAX_HEAD: usize = (1 << 20) + 4096;
@@ -125,6 +125,17 @@ fn judge_answer(
     let forward = if informational { raw.to_vec() } else { traced(raw, parsed.headers, trace) };
     let keep_alive = facts.keeps_alive(newer) && body != Body::UntilClose;
     Ok(Answer { len, status, forward, body, keep_alive })
+}
+
+/// The headers of an answer's head that was judged already.
+pub(crate) fn headers(head: &[u8]) -> Vec<(String, String)> {
+    let text = |value: &[u8]| String::from_utf8_lossy(value.trim_ascii()).into_owned();
+    let parsed = with_headers(|headers| {
+        let mut parsed = httparse::Response::new(headers);
+        let _complete = parsed.parse(head)?;
+        Ok(Ok(parsed.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect()))
+    });
+    parsed.unwrap_or_default()
 }
 
 /// What the headers say about the message's framing and the connection.

@@ -12,13 +12,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::body::Body;
-use crate::buffer::Buffer;
-use crate::client::Client;
+use crate::engines::ByteStream;
 use crate::error::Broken;
-use crate::head::{self, Answer, MAX_HEAD, Request};
-use crate::outgoing::Outgoing;
-use crate::pool::ByteStream;
+use crate::wire::body::Body;
+use crate::wire::buffer::Buffer;
+use crate::wire::client::Client;
+use crate::wire::head::{self, Answer, MAX_HEAD, Request};
+use crate::wire::outgoing::Outgoing;
 
 /// How far ahead of an unanswered request a client is read.
 const AHEAD: usize = 64 * 1024;

@@ -9,9 +9,9 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::buffer::Buffer;
 use crate::error::Broken;
-use crate::head::{self, HTTP2_PREFACE, MAX_HEAD, Request};
+use crate::wire::buffer::Buffer;
+use crate::wire::head::{self, HTTP2_PREFACE, MAX_HEAD, Request};
 
 /// From the first byte of a head to its last; dockerd's own `ReadHeaderTimeout`.
 const HEAD_LIMIT: Duration = Duration::from_secs(300);
