@@ -1,0 +1,318 @@
+//! The table with what keeps it true: which machine has this container or this exec, asked by the face.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dhow_model::Role;
+use dhow_model::record::Record;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::engine::{self, Said};
+use super::{Change, Fit, Knowledge, Lookup, Registry, Text, bare, best, follow, other};
+use crate::engines::{Engines, Unavailable};
+use crate::pool::Pools;
+use crate::trace::TraceId;
+
+/// Longest wait for a follower to end when its machine is about to stop.
+const END_LIMIT: Duration = Duration::from_secs(2);
+/// Longest wait for somebody else's create of the same name.
+const CLAIM_LIMIT: Duration = Duration::from_secs(30);
+
+/// The workloads of all engines. Clones are the same.
+#[derive(Clone)]
+pub struct Workloads {
+    core: Arc<Core>,
+    /// Whoever follows an engine; ended with the last clone.
+    followers: Arc<Mutex<HashMap<Role, Follower>>>,
+    /// Names that are about to be given.
+    claims: Arc<Mutex<HashMap<Text, Arc<AsyncMutex<()>>>>>,
+}
+
+/// What followers share with the face.
+pub(super) struct Core {
+    pub(super) engines: Arc<dyn Engines>,
+    pub(super) pools: Pools,
+    table: Mutex<Registry>,
+}
+
+struct Follower {
+    cancel: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+/// A name that nobody else gets until this is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    name: Text,
+    held: Option<OwnedMutexGuard<()>>,
+    claims: Arc<Mutex<HashMap<Text, Arc<AsyncMutex<()>>>>>,
+}
+
+/// The other engine has a container of this name: dockerd's own words, with 409. A rename says `Error when allocating new
+/// name: ` before them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that \
+     container to be able to reuse that name."
+)]
+pub struct NameTaken {
+    /// The name, without a slash.
+    pub name: Text,
+    /// The canonical ID of the container that has it.
+    pub id: Text,
+}
+
+impl Workloads {
+    /// Knows nothing yet and follows nobody.
+    #[must_use]
+    pub fn new(engines: Arc<dyn Engines>) -> Self {
+        let pools = Pools::new(&engines);
+        let core = Core { engines, pools, table: Mutex::default() };
+        Self { core: Arc::new(core), followers: Arc::default(), claims: Arc::default() }
+    }
+
+    /// The table itself, for what the face sees happen. Locked: not to be held across an await.
+    pub fn table(&self) -> MutexGuard<'_, Registry> {
+        self.core.table()
+    }
+
+    /// Follows the engine of a machine that runs now; does nothing if it is followed already. In a Tokio runtime.
+    pub fn started(&self, role: Role) {
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        if followers.get(&role).is_some_and(|follower| !follower.task.is_finished()) {
+            return;
+        }
+        self.core.table().doubt(role);
+        let (core, cancel) = (Arc::clone(&self.core), CancellationToken::new());
+        let until = cancel.clone();
+        let task = tokio::spawn(async move { follow::follow(&core, role, &until).await });
+        followers.insert(role, Follower { cancel, task: AbortOnDropHandle::new(task) });
+    }
+
+    /// Ends the stream of events of a machine that is about to stop, for which dockerd would wait, and every idle connection
+    /// of ours. Answers what is in it; from now on lookups are answered from that.
+    pub async fn stopping(&self, role: Role) -> Record {
+        self.unfollow(role).await;
+        self.core.pools.of(role).clear();
+        let mut table = self.core.table();
+        table.sleep(role);
+        table.record(role)
+    }
+
+    /// Ends all that is followed, for a daemon that ends; the machines go on.
+    pub async fn end(&self) {
+        for role in Role::ALL {
+            self.unfollow(role).await;
+            self.core.pools.of(role).clear();
+        }
+    }
+
+    /// The machine that has the container which dockerd would take for this reference: a full ID, a name with or without a
+    /// slash, or the first digits of an ID, percent-decoded. Engines that run are asked where the table is not sure, and a
+    /// machine that is off is answered from its record; none is started (spec 2.2, 2.6).
+    ///
+    /// # Errors
+    /// An engine that runs cannot be asked, and the answer depends on it.
+    pub async fn find(&self, reference: &str, trace: &TraceId) -> Result<Lookup, Unavailable> {
+        let running = self.meet();
+        let (lookup, unsure) = {
+            let table = self.core.table();
+            let fits_id = |role| matches!(table.lookup_in(role, reference), Some((Fit::Id, _)));
+            let unsure = |role: &Role| table.knowledge(*role) != Knowledge::Whole;
+            let lookup = table.lookup(reference);
+            match lookup {
+                Lookup::Found(entry) if fits_id(entry.role) => return Ok(Lookup::Found(entry)),
+                Lookup::Missing => (lookup, running),
+                _ => (lookup, running.into_iter().filter(unsure).collect()),
+            }
+        };
+        if unsure.is_empty() {
+            return Ok(lookup);
+        }
+        self.ask(reference, &unsure, trace).await
+    }
+
+    /// The machine that has this exec, by its full ID; as [`Self::find`].
+    ///
+    /// # Errors
+    /// An engine that runs cannot be asked, and none of the others has it.
+    pub async fn find_exec(&self, exec: &str, trace: &TraceId) -> Result<Lookup, Unavailable> {
+        let running = self.meet();
+        if let found @ Lookup::Found(_) = self.core.table().lookup_exec(exec) {
+            return Ok(found);
+        }
+        let ask = |role: Role| {
+            let asked = running.contains(&role);
+            async move {
+                if asked {
+                    engine::exec(self.core.pools.of(role), exec, trace).await
+                } else {
+                    (Said::HasNot, None)
+                }
+            }
+        };
+        let (native, foreign) = tokio::join!(ask(Role::Native), ask(Role::Foreign));
+        let (mut fitting, mut silent) = (Vec::new(), None);
+        for (role, (said, container)) in [(Role::Native, native), (Role::Foreign, foreign)] {
+            match said {
+                Said::Has(fit, entry) => {
+                    if let Some(container) = container {
+                        self.core.table().exec_create(role, exec, &container);
+                    }
+                    fitting.push((fit, entry));
+                }
+                Said::HasNot => {}
+                Said::Nothing(why) => silent = Some(unanswered(role, exec, &why)),
+            }
+        }
+        match (best(fitting), silent) {
+            (Lookup::Missing, Some(why)) => Err(why),
+            (lookup, _) => Ok(lookup),
+        }
+    }
+
+    /// Takes a name for a container that is about to be created or renamed in `role`, so that both engines together have
+    /// each name once, as one dockerd would. Held until the engine has answered. Its own engine's names are for the engine
+    /// itself to see to.
+    ///
+    /// # Errors
+    /// The other engine has a container of this name.
+    pub async fn claim(&self, role: Role, name: &str, trace: &TraceId) -> Result<Claim, NameTaken> {
+        let claim = self.hold(bare(name)).await;
+        let (name, other) = (Text::clone(&claim.name), other(role));
+        let runs = self.meet().contains(&other);
+        let (recorded, whole) = {
+            let table = self.core.table();
+            (table.name_taken(role, &name), table.knowledge(other) == Knowledge::Whole)
+        };
+        let taken = |id| Err(NameTaken { name: name.clone(), id });
+        match recorded {
+            None if whole || !runs => return Ok(claim),
+            Some(id) if !runs => return taken(id),
+            _ => {}
+        }
+        // What the table says may be history: the engine's word about the end of a container comes a little later.
+        match engine::container(self.core.pools.of(other), &name, trace).await {
+            Said::Has(Fit::Name, entry) if entry.name.as_ref() == Some(&name) => {
+                taken(entry.id.unwrap_or_default())
+            }
+            Said::Has(..) | Said::HasNot => {
+                self.core.table().free(other, &name);
+                Ok(claim)
+            }
+            // One engine's silence stops no work in the other; should both have the name in the end, it is ambiguous.
+            Said::Nothing(why) => {
+                tracing::debug!(%trace, role = %other, %name, %why, "the engine did not say whether it has this name");
+                recorded.map_or(Ok(claim), taken)
+            }
+        }
+    }
+
+    /// Makes the table meet the machines as they are: follows those that run, reads the record of those that do not. Answers
+    /// which run.
+    fn meet(&self) -> Vec<Role> {
+        let running = self.core.engines.running();
+        for role in Role::ALL {
+            let knowledge = self.core.table().knowledge(role);
+            if running.contains(&role) {
+                self.started(role);
+            } else if knowledge == Knowledge::Nothing
+                && let Some(record) = self.core.engines.record(role)
+            {
+                self.core.table().adopt(role, record);
+            }
+        }
+        running
+    }
+
+    /// Asks these engines, and takes the others from the table.
+    async fn ask(&self, reference: &str, unsure: &[Role], trace: &TraceId) -> Result<Lookup, Unavailable> {
+        let ask = |role: Role| async move {
+            match unsure.contains(&role) {
+                true => Some(engine::container(self.core.pools.of(role), reference, trace).await),
+                false => None,
+            }
+        };
+        let (native, foreign) = tokio::join!(ask(Role::Native), ask(Role::Foreign));
+        let (mut fitting, mut silent) = (Vec::new(), Vec::new());
+        let mut table = self.core.table();
+        for (role, said) in [(Role::Native, native), (Role::Foreign, foreign)] {
+            match said {
+                Some(Said::Has(fit, entry)) => {
+                    if let (Some(id), Some(name)) = (&entry.id, &entry.name) {
+                        let (id, name) = (id.to_string(), Some(name.to_string()));
+                        table.apply(role, &Change::Created { id, name, project: None });
+                    }
+                    fitting.push((fit, entry));
+                }
+                Some(Said::HasNot) => {}
+                Some(Said::Nothing(why)) => {
+                    silent.push((table.was_whole(role), unanswered(role, reference, &why)));
+                    fitting.extend(table.lookup_in(role, reference));
+                }
+                None => fitting.extend(table.lookup_in(role, reference)),
+            }
+        }
+        drop(table);
+        let by_id = fitting.iter().any(|(fit, _)| *fit == Fit::Id);
+        let lookup = best(fitting);
+        // What was wholly known can have changed only behind Dhow's back: good enough to say that another has it, not to
+        // say that nobody has.
+        let matters = |was_whole: &bool| lookup == Lookup::Missing || !(was_whole | by_id);
+        match silent.into_iter().find(|(was_whole, _)| matters(was_whole)) {
+            Some((_, why)) => Err(why),
+            None => Ok(lookup),
+        }
+    }
+
+    async fn hold(&self, name: &str) -> Claim {
+        let name = Text::from(name);
+        let lock = {
+            let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(claims.entry(name.clone()).or_default())
+        };
+        let held = timeout(CLAIM_LIMIT, lock.lock_owned()).await.ok();
+        if held.is_none() {
+            tracing::warn!(%name, "another create of this name takes longer than 30 s, and is no more waited for");
+        }
+        Claim { name, held, claims: Arc::clone(&self.claims) }
+    }
+
+    async fn unfollow(&self, role: Role) {
+        let follower = self.followers.lock().unwrap_or_else(PoisonError::into_inner).remove(&role);
+        let Some(Follower { cancel, task }) = follower else { return };
+        cancel.cancel();
+        match timeout(END_LIMIT, task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%role, %error, "following the engine failed"),
+            Err(_) => tracing::warn!(%role, "following the engine did not end within 2 s, and was aborted"),
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn table(&self) -> MutexGuard<'_, Registry> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.held = None;
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        if claims.get(&self.name).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            claims.remove(&self.name);
+        }
+    }
+}
+
+fn unanswered(role: Role, reference: &str, why: &str) -> Unavailable {
+    Unavailable {
+        what: format!("the {role} engine could not be asked whether it has \"{reference}\": {why}"),
+        run: "dhow status".into(),
+    }
+}
