@@ -155,4 +155,17 @@ mod tests {
         let asked = MachineSpec { disk: Size::gib(32), ..spec() };
         assert!(between(&spec(), &asked).unwrap_err().to_string().contains("cannot shrink"));
     }
+
+    /// Spec 6.4: what concerns only foreign workloads is no reason to make the native machine anew. The sections are not
+    /// fields of a machine at all; were one to become so, its words would show in the list of fields.
+    #[test]
+    fn placement_translators_and_the_foreign_machine_are_no_fields_of_a_machine() {
+        let fields: Vec<&str> = spec().fields().into_iter().map(|(field, _)| field).collect();
+        let sections = ["workloads", "translators", "foreign"];
+        let named = |field: &&str| sections.iter().any(|section| field.contains(section));
+        assert_eq!(fields.iter().find(|field| named(field)), None);
+        for section in sections {
+            assert!(config::Config::KEYS.iter().any(|key| key.name.starts_with(section)), "{section}");
+        }
+    }
 }

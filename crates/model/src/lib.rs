@@ -15,6 +15,8 @@ pub mod name;
 pub mod network;
 pub mod placement;
 pub mod platform;
+#[cfg(test)]
+mod platform_tests;
 pub mod port;
 pub mod query;
 pub mod record;

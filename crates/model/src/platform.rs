@@ -68,6 +68,9 @@ pub enum BadPlatform {
         /// Its operating system, in lower case.
         os: String,
     },
+    /// A list that is longer than any build's.
+    #[error("the list has more than {MAX_LIST} platforms")]
+    TooMany,
     /// One word that names neither an operating system nor a processor.
     #[error(
         "platform {0:?} is neither an operating system nor a processor architecture: write one such as linux/amd64 or linux/arm64"
@@ -80,6 +83,9 @@ pub enum BadPlatform {
 
 /// Bytes of the longest specifier that is read.
 const MAX_LEN: usize = 128;
+
+/// Platforms of the longest list that is read.
+const MAX_LIST: usize = 32;
 
 /// Operating systems that Go knows: one of these alone is an operating system, any other word alone is a processor.
 const SYSTEMS: [&str; 17] = [
@@ -144,6 +150,24 @@ impl Platform {
     /// When it is malformed or not Linux; the text is fit for the answer of a Docker API.
     pub fn parse(text: &str, native: Arch) -> Result<Self, BadPlatform> {
         Self::read(text, Some(native))
+    }
+
+    /// Reads specifiers that commas divide, as the `platform` of a build: each platform once, in order; none in an empty text.
+    ///
+    /// # Errors
+    /// When one is malformed or not Linux, or there are more than any build has.
+    pub fn parse_list(text: &str, native: Arch) -> Result<Vec<Self>, BadPlatform> {
+        let mut list = Vec::new();
+        for word in text.split(',').filter(|_| !text.is_empty()) {
+            let platform = Self::parse(word, native)?;
+            if !list.contains(&platform) {
+                list.push(platform);
+            }
+            if list.len() > MAX_LIST {
+                return Err(BadPlatform::TooMany);
+            }
+        }
+        Ok(list)
     }
 
     /// The platform of an image, from the three fields of its configuration; `variant` is empty for most.

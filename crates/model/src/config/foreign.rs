@@ -33,11 +33,8 @@ pub struct TranslatorList(Vec<TranslatorName>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadList {
     /// A word that names none.
-    #[error("`{word}` is no translator{}; there are {}", meant(word), names())]
-    Unknown {
-        /// The word.
-        word: String,
-    },
+    #[error("`{0}` is no translator: {meant}", meant = meant(.0))]
+    Unknown(String),
     /// A name that stands there twice.
     #[error("`{0}` stands in the list twice; name each translator once, the one to use first in front")]
     Twice(TranslatorName),
@@ -68,15 +65,21 @@ impl Translators {
     /// Every name serves the architecture of its list in some guest.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         for serves in Arch::ALL {
-            let serves_it = |name: &TranslatorName| {
-                Arch::ALL.into_iter().any(|guest| name.translator(guest, serves).is_some())
-            };
-            if let Some(name) = self.list(serves).iter().find(|name| !serves_it(name)) {
-                return Err(ConfigError::WrongTranslator { serves, name: *name });
+            let able = serving(serves);
+            if let Some(name) = self.list(serves).iter().find(|name| !able.contains(name)) {
+                let able = able.into_iter().map(TranslatorName::as_str).collect::<Vec<_>>().join(", ");
+                return Err(ConfigError::WrongTranslator { serves, name: *name, able });
             }
         }
         Ok(())
     }
+}
+
+/// Those that serve an architecture in some guest.
+fn serving(serves: Arch) -> Vec<TranslatorName> {
+    let serves_it =
+        |name: &TranslatorName| Arch::ALL.into_iter().any(|guest| name.translator(guest, serves).is_some());
+    TranslatorName::ALL.into_iter().filter(serves_it).collect()
 }
 
 impl TranslatorList {
@@ -106,7 +109,7 @@ impl TryFrom<Vec<String>> for TranslatorList {
     fn try_from(words: Vec<String>) -> Result<Self, BadList> {
         let mut list = Vec::new();
         for word in words {
-            let name = word.parse().map_err(|_| BadList::Unknown { word })?;
+            let name = word.parse().map_err(|_| BadList::Unknown(word))?;
             if list.contains(&name) {
                 return Err(BadList::Twice(name));
             }
@@ -116,19 +119,15 @@ impl TryFrom<Vec<String>> for TranslatorList {
     }
 }
 
-/// The nearest name, if one is near.
+/// The nearest name if one is near, or all of them.
 fn meant(word: &str) -> String {
     let word = word.to_ascii_lowercase();
-    TranslatorName::ALL
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&word, name.as_str()), name))
-        .filter(|(distance, _)| *distance <= 2)
-        .min()
-        .map_or_else(String::new, |(_, name)| format!(", did you mean `{name}`?"))
-}
-
-fn names() -> String {
-    TranslatorName::ALL.map(TranslatorName::as_str).join(", ")
+    let distance = |name: TranslatorName| strsim::damerau_levenshtein(&word, name.as_str());
+    let near = TranslatorName::ALL.into_iter().min_by_key(|name| distance(*name));
+    match near.filter(|name| distance(*name) <= 2) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("use one of {}", TranslatorName::ALL.map(TranslatorName::as_str).join(", ")),
+    }
 }
 
 impl From<TranslatorList> for Vec<TranslatorName> {

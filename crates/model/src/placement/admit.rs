@@ -23,17 +23,13 @@ type Place = (Role, Option<TranslatorName>);
 
 /// No platform: the native one, unless the image is there and only for others. Of several foreign ones, one that can run.
 fn unspecified(host: &Host, asked: &Asked) -> Result<Decision, Refusal> {
-    let native = Platform::of(host.native.arch);
-    let mut there = asked.image.iter().map(|(_, platform)| platform);
-    if there.clone().any(|platform| host.native.runs(platform)) {
-        return one(host, asked, &Subject::NativeImage(&native));
+    let there = asked.image.iter().map(|(_, platform)| platform);
+    if let Some(native) = there.clone().find(|platform| host.native.runs(platform)) {
+        return one(host, asked, &Subject::NativeImage(native));
     }
-    let first = there.next().map(|platform| one(host, asked, &Subject::Image(platform)));
-    let foreign = there.fold(first, |so_far, platform| match so_far {
-        Some(Err(refusal)) => Some(one(host, asked, &Subject::Image(platform)).map_err(|_| refusal)),
-        decided => decided,
-    });
-    foreign.unwrap_or_else(|| one(host, asked, &Subject::NoImage(&native)))
+    let decided = there.map(|platform| one(host, asked, &Subject::Image(platform)));
+    let foreign = decided.reduce(|first, next| first.or_else(|refusal| next.map_err(|_| refusal)));
+    foreign.unwrap_or_else(|| one(host, asked, &Subject::NoImage(&Platform::of(host.native.arch))))
 }
 
 fn one(host: &Host, asked: &Asked, subject: &Subject) -> Result<Decision, Refusal> {
@@ -68,15 +64,16 @@ fn build(host: &Host, asked: &Asked, platforms: &[Platform]) -> Result<Decision,
 
 fn place(host: &Host, project: Option<&Bound>, subject: &Subject) -> Result<Place, Refusal> {
     let native = host.native.runs(subject.platform());
-    match host.placement {
-        Placement::NativeMachine if native => Ok((Role::Native, None)),
-        Placement::NativeMachine => Ok((Role::Native, Some(translator(host, subject)?))),
-        Placement::ForeignMachine => match project.map(|bound| bound.role) {
-            None if native => Ok((Role::Native, None)),
-            Some(Role::Native) if native => Ok((Role::Native, None)),
-            Some(Role::Native) => Err(refusal::bound_elsewhere(project, subject)),
-            None | Some(Role::Foreign) => abroad(host, project, subject),
-        },
+    match (host.placement, project) {
+        (Placement::NativeMachine, _) if native => Ok((Role::Native, None)),
+        (Placement::NativeMachine, _) => Ok((Role::Native, Some(translator(host, subject)?))),
+        (Placement::ForeignMachine, None | Some(Bound { role: Role::Native, .. })) if native => {
+            Ok((Role::Native, None))
+        }
+        (Placement::ForeignMachine, Some(bound @ Bound { role: Role::Native, .. })) => {
+            Err(refusal::bound_elsewhere(bound, subject))
+        }
+        (Placement::ForeignMachine, None | Some(_)) => abroad(host, project, subject),
     }
 }
 
@@ -85,7 +82,7 @@ fn abroad(host: &Host, project: Option<&Bound>, subject: &Subject) -> Result<Pla
     let machine = host.foreign.as_ref().map_err(|why| refusal::not_offered(host, why, subject))?;
     match (machine.hosts(subject.platform()), project) {
         (Some(translator), _) => Ok((Role::Foreign, translator)),
-        (None, Some(_)) => Err(refusal::bound_elsewhere(project, subject)),
+        (None, Some(bound)) => Err(refusal::bound_elsewhere(bound, subject)),
         (None, None) => Err(refusal::not_hosted(host, machine, subject)),
     }
 }
@@ -103,7 +100,7 @@ fn translator(host: &Host, subject: &Subject) -> Result<TranslatorName, Refusal>
 
 impl ForeignMachine {
     /// What runs a platform in it: `Some(None)` its own processor, `None` nothing.
-    fn hosts(&self, platform: &Platform) -> Option<Option<TranslatorName>> {
+    pub(super) fn hosts(&self, platform: &Platform) -> Option<Option<TranslatorName>> {
         if self.guest.runs(platform) {
             return Some(None);
         }

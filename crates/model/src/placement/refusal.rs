@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Bound, ForeignMachine, Host};
-use crate::translator::State;
+use crate::translator::{State, default_list};
 use crate::{Arch, Platform, TranslatorName};
 
 /// Why a workload is not admitted, as the Docker API says it.
@@ -18,6 +18,9 @@ pub struct Refusal {
     /// What happened, why, and what to type next.
     pub message: String,
 }
+
+/// Characters of a project's name that are shown.
+const LONGEST_NAME: usize = 64;
 
 impl Refusal {
     fn new(message: String) -> Self {
@@ -70,43 +73,39 @@ pub(super) fn several(platforms: &[Platform]) -> String {
 }
 
 /// No translator of the list can serve, or the list is empty.
-pub(super) fn unprovisioned(arch: Arch, list: &[(TranslatorName, State)], subject: &Subject) -> Refusal {
+pub(super) fn unprovisioned(serves: Arch, list: &[(TranslatorName, State)], subject: &Subject) -> Refusal {
     if list.is_empty() {
-        let names: Vec<&str> = TranslatorName::ALL
-            .into_iter()
-            .filter(|name| Arch::ALL.into_iter().any(|guest| name.translator(guest, arch).is_some()))
-            .map(TranslatorName::as_str)
-            .collect();
+        let usual =
+            default_list(serves).iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
         return Refusal::new(format!(
-            "{subject}, and no translator may run {arch} programs here: translators.{arch} is an empty list; \
-             set it to one or more of {}, such as `dhow config set translators.{arch} '[\"{}\"]'`",
-            names.join(", "),
-            names.last().unwrap_or(&"qemu"),
+            "{subject}, and no translator may run {serves} programs here: translators.{serves} is an empty list; \
+             name one that may, such as `dhow config set translators.{serves} '[{usual}]'`"
         ));
     }
-    let reasons: Vec<String> =
-        list.iter().filter_map(|(_, state)| state.as_ref().err().map(ToString::to_string)).collect();
-    Refusal::new(format!("{subject}, and nothing can run {arch} programs here: {}", reasons.join("; ")))
+    let reasons = list.iter().filter_map(|(_, state)| state.as_ref().err().map(ToString::to_string));
+    let reasons: Vec<String> = reasons.collect();
+    Refusal::new(format!("{subject}, and nothing can run {serves} programs here: {}", reasons.join("; ")))
 }
 
 /// No list serves its architecture.
 pub(super) fn unknown(host: &Host, subject: &Subject) -> Refusal {
-    let native = host.native.arch;
-    let mut runs = vec![format!("linux/{native}")];
-    runs.extend(host.translators.iter().map(|served| format!("linux/{} through a translator", served.arch)));
+    let (native, cpu) = (host.native.arch, subject.platform().cpu());
+    let served: String = host
+        .translators
+        .iter()
+        .map(|served| format!(", and linux/{} through a translator", served.arch))
+        .collect();
     Refusal::new(format!(
-        "{subject}, and no translator that Dhow knows runs {} programs on {native}: \
-         this engine runs {}; choose an image for one of these",
-        subject.platform().cpu(),
-        and(&runs),
+        "{subject}, and no translator that Dhow knows runs {cpu} programs on {native}: \
+         this engine runs linux/{native}{served}; choose an image for one of these"
     ))
 }
 
 /// The placement asks for a machine that the host cannot offer.
 pub(super) fn not_offered(host: &Host, why: &str, subject: &Subject) -> Refusal {
     Refusal::new(format!(
-        "{subject}, which belongs in the foreign machine (workloads.placement is \"foreign-machine\"), and this host, \
-         {}, cannot offer one: {why}; `dhow config set workloads.placement native-machine` lets a translator run it \
+        "{subject}, which the foreign machine runs (workloads.placement is \"foreign-machine\"), and this host, {}, \
+         cannot offer one: {why}; with `dhow config set workloads.placement native-machine` a translator runs it \
          in the native machine",
         host.name,
     ))
@@ -114,25 +113,28 @@ pub(super) fn not_offered(host: &Host, why: &str, subject: &Subject) -> Refusal 
 
 /// The foreign machine's architecture is not this one either.
 pub(super) fn not_hosted(host: &Host, machine: &ForeignMachine, subject: &Subject) -> Refusal {
+    let hosted = Arch::ALL.into_iter().map(Platform::of).filter(|platform| machine.hosts(platform).is_some());
+    let mut hosted: Vec<String> = hosted.map(|platform| platform.to_string()).collect();
+    // What it runs by itself comes first.
+    hosted.sort_by_key(|platform| !platform.ends_with(machine.guest.arch.debian()));
     Refusal::new(format!(
-        "{subject}, and neither of this engine's machines runs {} programs: the native one runs linux/{}, \
-         the foreign one that this host, {}, offers runs linux/{}; choose an image for one of these",
+        "{subject}, and neither of this engine's machines runs {} programs: the native one runs linux/{}, and \
+         the foreign one, which the host ({}) offers, runs {}; choose an image for one of these",
         subject.platform().cpu(),
         host.native.arch,
         host.name,
-        machine.guest.arch,
+        and(&hosted),
     ))
 }
 
 /// A service that the project's machine cannot run.
-pub(super) fn bound_elsewhere(project: Option<&Bound>, subject: &Subject) -> Refusal {
-    let bound = project.map_or_else(String::new, |Bound { project, role }| {
-        format!("the Compose project {project:?} is bound to the {role} machine by its first service")
-    });
+pub(super) fn bound_elsewhere(bound: &Bound, subject: &Subject) -> Refusal {
+    let project: String = bound.project.chars().take(LONGEST_NAME).collect();
     Refusal::new(format!(
-        "{subject}, and {bound}, which does not run {}: give every service of the project a platform that one \
-         machine runs, make two projects of it, or `dhow config set workloads.placement native-machine`, \
-         where projects mix platforms freely",
+        "{subject}, and the Compose project {project:?} is bound to the {} machine, which does not run {}: \
+         give all services of a project platforms that one machine runs, divide it into two projects, or \
+         `dhow config set workloads.placement native-machine`, where projects mix platforms freely",
+        bound.role,
         subject.platform(),
     ))
 }
@@ -140,7 +142,7 @@ pub(super) fn bound_elsewhere(project: Option<&Bound>, subject: &Subject) -> Ref
 /// One build that needs both machines.
 pub(super) fn mixed_build(native: &Platform, foreign: &Platform) -> Refusal {
     Refusal::new(format!(
-        "one build cannot be for {native}, which the native machine runs, and for {foreign}, which the foreign machine \
+        "one build cannot be for {native}, which the native machine runs, and for {foreign}, which the foreign one \
          runs (workloads.placement is \"foreign-machine\"): build for each platform by itself, or \
          `dhow config set workloads.placement native-machine`, where one machine builds both"
     ))
