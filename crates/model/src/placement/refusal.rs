@@ -90,11 +90,9 @@ pub(super) fn unprovisioned(serves: Arch, list: &[(TranslatorName, State)], subj
 /// No list serves its architecture.
 pub(super) fn unknown(host: &Host, subject: &Subject) -> Refusal {
     let (native, cpu) = (host.native.arch, subject.platform().cpu());
-    let served: String = host
-        .translators
-        .iter()
-        .map(|served| format!(", and linux/{} through a translator", served.arch))
-        .collect();
+    let served = host.translators.iter().filter(|served| served.arch != native);
+    let served: String =
+        served.map(|served| format!(", and linux/{} through a translator", served.arch)).collect();
     Refusal::new(format!(
         "{subject}, and no translator that Dhow knows runs {cpu} programs on {native}: \
          this engine runs linux/{native}{served}; choose an image for one of these"

@@ -140,3 +140,13 @@ fn each_decision_says_why_in_one_clause() {
         assert_eq!(admit(&amd64(), &asked).unwrap().why, why);
     }
 }
+
+/// The guide shows a refusal as it is, but for where the lines break and whose directory it is.
+#[test]
+fn the_guide_shows_a_refusal_as_it_is() {
+    let guide = include_str!("../../../../../docs/placement.md").replace('\n', " ");
+    let broken = host(Arch::Amd64, vec![missing(TranslatorName::Qemu, Arch::Amd64)]);
+    let told = refused(&broken, &asks("linux/arm64"));
+    let theirs = told.replace("/d/runtime", "/home/me/.dhow/runtime");
+    assert!(guide.contains(&format!("Error response from daemon: {theirs}")), "{theirs}");
+}
