@@ -6,14 +6,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
-use dhow_model::translator::{Source, State, Translator, Unprovisioned, Why};
+use dhow_model::translator::{LIMIT, Source, State, Translator, Unprovisioned, Why};
 use dhow_model::{Arch, TranslatorName};
 use rustix::fs::{Mode, OFlags};
 
 use crate::image::elf::Elf;
 
-/// The largest file that a guest is handed; it keeps it in memory.
-pub const LIMIT: u64 = 64 << 20;
 /// An ELF header and its table of segments lie here in whatever a linker makes.
 const HEAD: u64 = 16 << 10;
 /// A `.dynamic` segment is some hundred bytes.

@@ -4,5 +4,5 @@
 mod check;
 mod served;
 
-pub use check::{LIMIT, Opened, open, state};
+pub use check::{Opened, open, state};
 pub use served::{Live, Serving, served};
