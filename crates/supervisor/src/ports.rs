@@ -124,9 +124,12 @@ impl Desk {
                 None
             }
             ports_request::What::Bind(asked) => Some(self.bind(&asked).await),
-            ports_request::What::Release(proto::PortRelease { id }) => {
+            ports_request::What::Release(proto::PortRelease { id, why }) => {
                 self.lost.remove(&id);
                 if let Some(binding) = self.held.remove(&id) {
+                    if !why.is_empty() {
+                        tracing::warn!(%binding, %why, "a published port is released without being asked to");
+                    }
                     self.publisher.release(&binding).await;
                 }
                 Some(PortsAnswer { id, what: Some(ports_answer::What::Released(PortReleased {})) })

@@ -88,7 +88,10 @@ async fn what_the_agent_lists_is_what_is_bound() {
     assert_eq!(listening(&desk).await, expected);
     // What was bound before was not touched.
     assert!(desk.publisher.list().await.iter().any(|bound| bound.since == since));
-    let released = desk.take(ports_request::What::Release(proto::PortRelease { id: 3 })).await.unwrap();
+    let released = desk
+        .take(ports_request::What::Release(proto::PortRelease { id: 3, ..Default::default() }))
+        .await
+        .unwrap();
     assert_eq!(released.what, Some(ports_answer::What::Released(PortReleased {})));
     assert_eq!(listening(&desk).await, [one]);
 }
@@ -142,7 +145,8 @@ async fn what_makes_no_sense_is_refused() {
             "{bad:?}"
         );
     }
-    let unknown = desk.take(ports_request::What::Release(proto::PortRelease { id: 77 })).await;
+    let unknown =
+        desk.take(ports_request::What::Release(proto::PortRelease { id: 77, ..Default::default() })).await;
     assert!(matches!(unknown, Some(PortsAnswer { id: 77, .. })));
     assert!(listening(&desk).await.is_empty());
 }

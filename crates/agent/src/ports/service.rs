@@ -13,7 +13,7 @@ use std::time::Duration;
 use dhow_model::port::{Binding, Protocol};
 use dhow_proto::agent::{self as proto, PortBinding, PortsAnswer, PortsRequest, ServiceState};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -21,10 +21,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
+use super::kernel::{Kernel, Proc};
+use super::reconcile::{self, Listed, Reconciler};
+use super::restore::Restoring;
 use super::table::{Answer, Id, Owner, Say, Table};
 use super::words::{self, Ask, Told};
-use super::{proxy, table};
-use crate::{Error, Result, console, services};
+use super::{cut_short, list, proxy, table};
+use crate::{Error, Result, console, docker, services};
 
 /// For a proxy to say what it wants.
 const HELLO: Duration = Duration::from_secs(5);
@@ -32,6 +35,14 @@ const HELLO: Duration = Duration::from_secs(5);
 const DEATH: Duration = Duration::from_secs(2);
 /// Between two looks whether it is.
 const LOOK: Duration = Duration::from_millis(20);
+/// Between two looks for what dockerd's death has left half made.
+const TIDY: Duration = Duration::from_millis(250);
+/// How long such looks go on when no dockerd comes: what was being made has ended by then.
+const TIDIED: Duration = Duration::from_secs(60);
+/// What dockerd's records say, and nobody is behind.
+const LEFT_OVER: &str = "its container did not outlive the dockerd that published it";
+/// What dockerd does not list.
+const UNLISTED: &str = "no running container publishes it";
 /// Requests that the host has not taken yet: more than the table can ask for at once.
 const REQUESTS: usize = 3 * table::LIMIT;
 
@@ -49,7 +60,7 @@ enum Event {
     Claim {
         binding: Binding,
         dockerd: u32,
-        told: mpsc::Sender<Told>,
+        proxy: Proxy,
         owner: tokio::sync::oneshot::Sender<Owner>,
     },
     LetGo(Owner),
@@ -58,6 +69,10 @@ enum Event {
         dockerd_lives: bool,
     },
     EngineAnswers(u32),
+    EngineGone,
+    /// Whether dockerd's list is wanted.
+    IsDue(tokio::sync::oneshot::Sender<bool>),
+    Listed(Listed, Instant),
     Host(mpsc::Sender<Result<PortsRequest, Status>>, tokio::sync::oneshot::Sender<u64>),
     Answered {
         host: u64,
@@ -70,8 +85,14 @@ impl Ports {
     /// Starts the task on the current runtime.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_on(Proc)
+    }
+
+    /// The same where containers are not this kernel's: for tests.
+    #[must_use]
+    pub fn start_on(kernel: impl Kernel) -> Self {
         let (events, inbox) = mpsc::channel(256);
-        tokio::spawn(own(inbox));
+        tokio::spawn(own(inbox, Box::new(kernel)));
         Self { events }
     }
 
@@ -97,22 +118,71 @@ impl Ports {
         Ok(())
     }
 
-    /// Tells the task of each dockerd that answers, for ever.
+    /// Tells the task of each dockerd that answers and that ends, and has what is bound compared with what it lists, for
+    /// ever. What a dockerd's death leaves half made is ended before the next one looks.
     pub async fn follow(self, mut dockerd: watch::Receiver<services::Status>) {
+        tokio::spawn(self.clone().reconcile(docker::SOCKET, dockerd.clone()));
         let mut last = 0;
+        let mut died: Option<Instant> = None;
         loop {
-            let pid = {
-                let status = dockerd.borrow_and_update();
-                if status.state == ServiceState::Running { status.pid } else { 0 }
-            };
-            if pid != 0 && pid != last {
-                last = pid;
+            let services::Status { state, pid, .. } = dockerd.borrow_and_update().clone();
+            let starts = matches!(state, ServiceState::BackingOff | ServiceState::Starting);
+            if state == ServiceState::Running && pid != 0 && pid != last {
+                (last, died) = (pid, None);
                 self.engine_answers(pid).await;
+            } else if starts && last != 0 && pid != last {
+                if died.is_none() {
+                    self.engine_gone().await;
+                }
+                let since = *died.get_or_insert_with(Instant::now);
+                if since.elapsed() < TIDIED {
+                    tidy(pid).await;
+                    // Nothing has changed for a while: looked at again.
+                    if let Err(_) | Ok(Ok(())) = timeout(TIDY, dockerd.changed()).await {
+                        continue;
+                    }
+                    return;
+                }
             }
             if dockerd.changed().await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Compares what is bound with what dockerd lists, for as long as somebody keeps dockerd running.
+    pub async fn reconcile(self, socket: &str, dockerd: watch::Receiver<services::Status>) {
+        while dockerd.has_changed().is_ok() {
+            sleep(reconcile::AGAIN).await;
+            let status = dockerd.borrow().clone();
+            if status.state != ServiceState::Running || !self.is_due().await {
+                continue;
+            }
+            match list::running(socket).await {
+                // From a list of one dockerd nothing follows for the next.
+                Ok(listed) if dockerd.borrow().pid == status.pid => {
+                    self.listed(listed, Instant::now()).await;
+                }
+                Ok(_) => {}
+                Err(error) => console::line(format!("dhow: dockerd does not list its containers: {error}")),
+            }
+        }
+    }
+
+    async fn is_due(&self) -> bool {
+        let (answer, due) = tokio::sync::oneshot::channel();
+        tell(&self.events, Event::IsDue(answer)).await;
+        due.await.unwrap_or(false)
+    }
+
+    /// dockerd lists this now.
+    pub async fn listed(&self, listed: Listed, now: Instant) {
+        tell(&self.events, Event::Listed(listed, now)).await;
+    }
+
+    /// There is no dockerd any more; the next one goes through the records first.
+    pub async fn engine_gone(&self) {
+        tell(&self.events, Event::EngineGone).await;
     }
 
     /// The dockerd of this process ID answers, and so has claimed what it wants.
@@ -152,17 +222,49 @@ async fn tell(events: &mpsc::Sender<Event>, event: Event) {
     }
 }
 
-#[derive(Default)]
+/// Looks through all processes, which takes a while where there are many.
+async fn tidy(dockerd: u32) {
+    match tokio::task::spawn_blocking(move || cut_short::end(dockerd)).await {
+        Ok(0) | Err(_) => {}
+        Ok(count) => console::line(format!(
+            "dhow: dockerd died while it started {count} containers: what was there of them is ended"
+        )),
+    }
+}
+
+/// A proxy that lives.
+#[derive(Debug)]
+struct Proxy {
+    told: mpsc::Sender<Told>,
+    process: Option<OwnedFd>,
+}
+
 struct Owned {
+    kernel: Box<dyn Kernel>,
     table: Table,
-    proxies: HashMap<Owner, mpsc::Sender<Told>>,
+    proxies: HashMap<Owner, Proxy>,
     last_owner: Owner,
     host: Option<mpsc::Sender<Result<PortsRequest, Status>>>,
     host_number: u64,
+    /// The dockerd that answered last.
+    dockerd: u32,
+    /// Until a dockerd answers.
+    restoring: Option<Restoring>,
+    reconciler: Reconciler,
 }
 
-async fn own(mut inbox: mpsc::Receiver<Event>) {
-    let mut owned = Owned::default();
+async fn own(mut inbox: mpsc::Receiver<Event>, kernel: Box<dyn Kernel>) {
+    let mut owned = Owned {
+        restoring: Some(Restoring::begin(&*kernel)),
+        kernel,
+        table: Table::default(),
+        proxies: HashMap::new(),
+        last_owner: 0,
+        host: None,
+        host_number: 0,
+        dockerd: 0,
+        reconciler: Reconciler::default(),
+    };
     while let Some(event) = inbox.recv().await {
         let say = owned.take(event);
         owned.say(say);
@@ -172,12 +274,16 @@ async fn own(mut inbox: mpsc::Receiver<Event>) {
 impl Owned {
     fn take(&mut self, event: Event) -> Vec<Say> {
         match event {
-            Event::Claim { binding, dockerd, told, owner } => {
+            Event::Claim { binding, dockerd, proxy, owner } => {
                 self.last_owner += 1;
                 if owner.send(self.last_owner).is_err() {
                     return Vec::new();
                 }
-                self.proxies.insert(self.last_owner, told);
+                self.proxies.insert(self.last_owner, proxy);
+                if self.is_left_over(&binding, dockerd) {
+                    console::line(format!("dhow: {binding} is not published again: {LEFT_OVER}"));
+                    return self.table.refuse(self.last_owner, binding, dockerd, LEFT_OVER);
+                }
                 self.table.claim(self.last_owner, binding, dockerd)
             }
             Event::LetGo(owner) => self.table.let_go(owner),
@@ -185,7 +291,22 @@ impl Owned {
                 self.proxies.remove(&owner);
                 self.table.gone(owner, dockerd_lives)
             }
-            Event::EngineAnswers(pid) => self.table.engine_answers(pid),
+            Event::EngineAnswers(pid) => {
+                (self.dockerd, self.restoring) = (pid, None);
+                self.reconciler = Reconciler::default();
+                self.table.engine_answers(pid)
+            }
+            Event::EngineGone => {
+                self.restoring = Some(Restoring::begin(&*self.kernel));
+                Vec::new()
+            }
+            Event::IsDue(answer) => {
+                let due = self.reconciler.is_due(Instant::now(), self.table.bound().map(|(id, _)| id));
+                // Whoever asked has gone.
+                answer.send(due).ok();
+                Vec::new()
+            }
+            Event::Listed(listed, now) => self.compare(&listed, now),
             Event::Host(requests, number) => {
                 self.host_number += 1;
                 self.host = number.send(self.host_number).is_ok().then_some(requests);
@@ -200,21 +321,57 @@ impl Owned {
         }
     }
 
+    fn is_left_over(&mut self, binding: &Binding, dockerd: u32) -> bool {
+        let restoring = self.restoring.as_mut().filter(|_| dockerd != self.dockerd);
+        restoring.is_some_and(|r| r.is_left_over(&*self.kernel, dockerd, binding.container.ip()))
+    }
+
+    fn compare(&mut self, listed: &Listed, now: Instant) -> Vec<Say> {
+        let bound: Vec<(Id, Binding)> = self.table.bound().collect();
+        let found = self.reconciler.look(now, &bound, listed);
+        for (protocol, host, name) in found.unbound {
+            console::line(format!(
+                "dhow: {name} is said to publish {host}/{protocol}, and nobody listens there: restart the container"
+            ));
+        }
+        let mut say = Vec::new();
+        for id in found.unlisted {
+            let (owner, more) = self.table.withdraw(id, UNLISTED);
+            say.extend(more);
+            let process = owner.and_then(|owner| self.proxies.remove(&owner)).and_then(|proxy| proxy.process);
+            if let Some(process) = process {
+                // It may have ended meanwhile.
+                pidfd_send_signal(process, Signal::KILL).ok();
+            }
+            if let Some((_, binding)) = bound.iter().find(|(one, _)| *one == id) {
+                console::line(format!(
+                    "dhow: {binding} is released: {UNLISTED}. dockerd itself may count the port as taken until it is \
+                     started again"
+                ));
+            }
+        }
+        say
+    }
+
     fn say(&mut self, say: Vec<Say>) {
         for say in say {
             match say {
                 Say::Bind(id, binding) => self.send(proto::ports_request::What::Bind(message(id, binding))),
-                Say::Release(id) => {
-                    self.send(proto::ports_request::What::Release(proto::PortRelease { id }));
-                }
+                Say::Release(id) => self.release(id, ""),
+                Say::Withdraw(id, why) => self.release(id, why),
                 Say::Tell(owner, told) => {
                     // A proxy that is gone needs no word, and one that lives gets two at most.
                     if let Some(proxy) = self.proxies.get(&owner) {
-                        proxy.try_send(told).ok();
+                        proxy.told.try_send(told).ok();
                     }
                 }
             }
         }
+    }
+
+    fn release(&mut self, id: Id, why: &str) {
+        let why = why.to_owned();
+        self.send(proto::ports_request::What::Release(proto::PortRelease { id, why }));
     }
 
     /// A host that is away is told everything when it comes back; one that takes nothing is cut off to come back.
@@ -262,6 +419,8 @@ async fn accept(listener: UnixListener, events: mpsc::Sender<Event>) {
 
 async fn converse(stream: UnixStream, events: &mpsc::Sender<Event>) -> std::io::Result<()> {
     let dockerd = Dockerd::of(&stream)?;
+    let process = stream.peer_cred()?.pid().and_then(Pid::from_raw);
+    let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let (from, mut to) = stream.into_split();
     let mut from = BufReader::new(from);
     let line = timeout(HELLO, words::line(&mut from)).await??.unwrap_or_default();
@@ -269,7 +428,8 @@ async fn converse(stream: UnixStream, events: &mpsc::Sender<Event>) -> std::io::
         return Err(std::io::Error::other(format!("{line:?}")));
     };
     let ((told, mut tells), (owner, owns)) = (mpsc::channel(4), tokio::sync::oneshot::channel());
-    tell(events, Event::Claim { binding, dockerd: dockerd.pid, told, owner }).await;
+    let proxy = Proxy { told, process };
+    tell(events, Event::Claim { binding, dockerd: dockerd.pid, proxy, owner }).await;
     let Ok(owner) = owns.await else { return Ok(()) };
     // A line that is read in part is kept: reading is never dropped half-way.
     let mut reading = std::pin::pin!(read_asks(from, owner, events));

@@ -3,6 +3,19 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 
+/// A kernel on which a container lives, and another does not.
+struct Fake;
+
+impl Kernel for Fake {
+    fn cables(&self) -> std::collections::BTreeSet<String> {
+        ["veth1".to_owned()].into()
+    }
+
+    fn addresses(&self) -> std::collections::BTreeSet<IpAddr> {
+        [[172, 17, 0, 2].into()].into()
+    }
+}
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A proxy's end of the conversation. Its parent, as the agent sees it, is what runs this test, which lives.
@@ -67,7 +80,7 @@ const BIND: &str = "bind tcp [::1]:8080 172.17.0.2:80\n";
 async fn a_port_is_bound_and_released_at_the_hosts_word() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("ports.sock");
-    let ports = Ports::start();
+    let ports = Ports::start_on(Fake);
     ports.listen_at(&socket).unwrap();
     let mut proxy = Proxy::ask(&socket, BIND).await;
     let mut host = Host::come(&ports).await;
@@ -88,7 +101,7 @@ async fn a_port_is_bound_and_released_at_the_hosts_word() {
 async fn a_proxy_that_is_killed_while_its_dockerd_lives_is_released() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("ports.sock");
-    let ports = Ports::start();
+    let ports = Ports::start_on(Fake);
     ports.listen_at(&socket).unwrap();
     let mut host = Host::come(&ports).await;
     assert!(held(&[], host.hears().await));
@@ -103,7 +116,7 @@ async fn a_proxy_that_is_killed_while_its_dockerd_lives_is_released() {
 async fn a_host_that_comes_back_is_told_what_is_held() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("ports.sock");
-    let ports = Ports::start();
+    let ports = Ports::start_on(Fake);
     ports.listen_at(&socket).unwrap();
     let mut host = Host::come(&ports).await;
     assert!(held(&[], host.hears().await));
@@ -120,7 +133,7 @@ async fn a_host_that_comes_back_is_told_what_is_held() {
 async fn a_refusal_reaches_the_proxy_in_the_hosts_words() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("ports.sock");
-    let ports = Ports::start();
+    let ports = Ports::start_on(Fake);
     ports.listen_at(&socket).unwrap();
     let mut host = Host::come(&ports).await;
     assert!(held(&[], host.hears().await));
@@ -130,6 +143,66 @@ async fn a_refusal_reaches_the_proxy_in_the_hosts_words() {
     let refused = proto::PortRefused { kind: "in-use".to_owned(), text: text.clone() };
     host.says(id, proto::ports_answer::What::Refused(refused)).await;
     assert_eq!(proxy.hears().await, format!("refused {text}\n"));
+}
+
+/// Issue 3: dockerd claims again what it published for a container that is no more, and would keep it for ever.
+#[tokio::test]
+async fn what_is_left_over_of_a_dead_container_is_refused_until_a_dockerd_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("ports.sock");
+    let ports = Ports::start_on(Fake);
+    ports.listen_at(&socket).unwrap();
+    let mut host = Host::come(&ports).await;
+    assert!(held(&[], host.hears().await));
+    let dead = "bind tcp [::1]:8081 172.17.0.3:80\n";
+    let mut proxy = Proxy::ask(&socket, dead).await;
+    assert_eq!(proxy.hears().await, format!("refused {LEFT_OVER}\n"));
+    drop(proxy);
+    let _lives = Proxy::ask(&socket, BIND).await;
+    assert_eq!(host.hears_bind().await.host_port, 8080);
+    ports.engine_answers(1).await;
+    let _starts = Proxy::ask(&socket, dead).await;
+    assert_eq!(host.hears_bind().await.host_port, 8081);
+}
+
+/// Issue 3: what no running container lists goes, its proxy as well, and the host hears why.
+#[tokio::test]
+async fn what_dockerd_does_not_list_is_released() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("ports.sock");
+    let ports = Ports::start_on(Fake);
+    ports.listen_at(&socket).unwrap();
+    let mut host = Host::come(&ports).await;
+    assert!(held(&[], host.hears().await));
+    // Somebody else's process speaks for it: the proxy is killed, and this is the test's own.
+    let mut other = std::process::Command::new("socat")
+        .arg("-")
+        .arg(format!("UNIX-CONNECT:{}", socket.display()))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(other.stdin.as_mut().unwrap(), BIND.as_bytes()).unwrap();
+    let id = host.hears_bind().await.id;
+    host.says(id, proto::ports_answer::What::Bound(proto::PortBound {})).await;
+    let due = async {
+        ports.listed(Listed::new(), Instant::now()).await;
+        // The last list was just given, so another one is wanted only because of what is bound.
+        while !ports.is_due().await {
+            sleep(LOOK).await;
+        }
+    };
+    timeout(PATIENCE, due).await.unwrap();
+    for after in [1, 2, 3] {
+        ports.listed(Listed::new(), Instant::now() + after * reconcile::GRACE).await;
+    }
+    match host.hears().await {
+        proto::ports_request::What::Release(release) => {
+            assert_eq!((release.id, &*release.why), (id, UNLISTED))
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!tokio::task::spawn_blocking(move || other.wait()).await.unwrap().unwrap().success());
 }
 
 #[test]

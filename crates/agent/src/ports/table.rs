@@ -11,6 +11,7 @@
 //!                       (gone)
 //! ```
 //!
+//! What dockerd's own list of running containers does not show is withdrawn: it goes to Closing from wherever it is.
 //! The host takes requests in order, so a release that is followed by a bind of the same address needs no wait between.
 
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ pub enum Say {
     Bind(Id, Binding),
     /// To the host: listen no more.
     Release(Id),
+    /// To the host: listen no more, although nobody has asked for that; why.
+    Withdraw(Id, &'static str),
     /// To a proxy.
     Tell(Owner, Told),
 }
@@ -101,6 +104,27 @@ impl Table {
         say
     }
 
+    /// A proxy of `dockerd` asks for what no container needs any more: it gets nothing, and what is left of it goes.
+    pub fn refuse(&mut self, owner: Owner, binding: Binding, dockerd: u32, why: &'static str) -> Vec<Say> {
+        let left = |e: &Entry| e.left_by_other_than(dockerd) && e.binding == binding;
+        let mut say: Vec<Say> = self.close(left).into_iter().map(|say| withdrawn(say, why)).collect();
+        say.push(Say::Tell(owner, Told::Refused(why.to_owned())));
+        say
+    }
+
+    /// Nobody needs this binding, whatever its proxy believes. Answers the proxy, which is to be ended.
+    pub fn withdraw(&mut self, id: Id, why: &'static str) -> (Option<Owner>, Vec<Say>) {
+        let entry = self.entries.get_mut(&id).filter(|entry| entry.state == State::Bound);
+        let Some(entry) = entry else { return (None, Vec::new()) };
+        entry.state = State::Closing;
+        (entry.owner.take(), vec![Say::Withdraw(id, why)])
+    }
+
+    /// What the host listens for.
+    pub fn bound(&self) -> impl Iterator<Item = (Id, Binding)> {
+        self.entries.iter().filter(|(_, e)| e.state == State::Bound).map(|(id, e)| (*id, e.binding))
+    }
+
     /// A proxy asks for its binding to end, and waits until it has.
     pub fn let_go(&mut self, owner: Owner) -> Vec<Say> {
         match self.of(owner) {
@@ -160,7 +184,7 @@ impl Table {
     #[must_use]
     pub fn connected(&self) -> (Vec<(Id, Binding)>, Vec<Say>) {
         let of = |state| self.entries.iter().filter(move |(_, e)| e.state == state);
-        let held = of(State::Bound).map(|(id, e)| (*id, e.binding)).collect();
+        let held = self.bound().collect();
         let releases = of(State::Closing).map(|(id, _)| Say::Release(*id));
         let binds = of(State::Asked).map(|(id, e)| Say::Bind(*id, e.binding));
         (held, releases.chain(binds).collect())
@@ -190,6 +214,13 @@ impl Table {
                 Say::Release(*id)
             })
             .collect()
+    }
+}
+
+fn withdrawn(say: Say, why: &'static str) -> Say {
+    match say {
+        Say::Release(id) => Say::Withdraw(id, why),
+        say => say,
     }
 }
 

@@ -98,6 +98,31 @@ fn a_second_claim_of_the_same_address_is_asked_of_the_host() {
     assert_eq!(table.claim(2, binding(80, 2), 100), [Say::Bind(2, binding(80, 2))]);
 }
 
+/// Issue 3: a container that did not outlive its dockerd gives its port up, and whoever comes next has it at once.
+#[test]
+fn a_claim_that_is_left_over_gets_nothing_and_takes_what_is_left_along() {
+    let mut table = held();
+    assert_eq!(table.gone(1, false), []);
+    let told = Say::Tell(2, Told::Refused("dead".to_owned()));
+    assert_eq!(table.refuse(2, binding(80, 2), 200, "dead"), [Say::Withdraw(1, "dead"), told.clone()]);
+    assert_eq!(table.claim(3, binding(80, 4), 200), [Say::Bind(2, binding(80, 4))]);
+    // Of what its own dockerd has claimed since, nothing goes.
+    assert_eq!(table.answered(2, Answer::Bound), [Say::Tell(3, Told::Bound)]);
+    assert_eq!(table.refuse(2, binding(80, 4), 200, "dead"), [told]);
+}
+
+/// Issue 3: no listener without container.
+#[test]
+fn a_binding_that_nobody_needs_is_withdrawn_from_its_proxy() {
+    let mut table = held();
+    assert_eq!(table.withdraw(1, "unlisted"), (Some(1), vec![Say::Withdraw(1, "unlisted")]));
+    assert_eq!(table.withdraw(1, "unlisted"), (None, vec![]));
+    assert_eq!(table.gone(1, true), []);
+    assert_eq!(table.claim(2, binding(80, 3), 100), [Say::Bind(2, binding(80, 3))]);
+    assert_eq!(table.answered(1, Answer::Released), []);
+    assert_eq!(table.len(), 1);
+}
+
 #[test]
 fn the_host_is_told_everything_when_it_comes_back() {
     let mut table = held();
@@ -157,7 +182,7 @@ impl Host {
             match say {
                 Say::Bind(id, binding) => self.bind(id, binding),
                 Say::Release(id) => self.release(id),
-                Say::Tell(..) => unreachable!("the host's return tells proxies nothing"),
+                Say::Withdraw(..) | Say::Tell(..) => unreachable!("the host's return tells proxies nothing"),
             }
         }
     }
@@ -173,6 +198,10 @@ enum Step {
     HostAnswers,
     HostGoes,
     HostComes,
+    /// The claim of a container that did not outlive the last dockerd.
+    LeftOver(u16, u8),
+    /// No running container lists it.
+    Withdraw(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -185,6 +214,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::HostAnswers),
         1 => Just(Step::HostGoes),
         1 => Just(Step::HostComes),
+        1 => (1u16..6, 2u8..5).prop_map(|(port, container)| Step::LeftOver(port, container)),
+        1 => any::<usize>().prop_map(Step::Withdraw),
     ];
     proptest::collection::vec(step, 0..120)
 }
@@ -205,8 +236,8 @@ impl World {
         for say in say {
             match say {
                 Say::Bind(id, binding) if self.host.there => self.host.bind(id, binding),
-                Say::Release(id) if self.host.there => self.host.release(id),
-                Say::Bind(..) | Say::Release(_) => {}
+                Say::Release(id) | Say::Withdraw(id, _) if self.host.there => self.host.release(id),
+                Say::Bind(..) | Say::Release(_) | Say::Withdraw(..) => {}
                 Say::Tell(owner, told) => {
                     if let Some((_, last)) = self.proxies.get_mut(&owner) {
                         *last = Some(told.clone());
@@ -230,6 +261,19 @@ impl World {
                 self.next += 1;
                 self.proxies.insert(self.next, (binding(port, container), None));
                 self.table.claim(self.next, binding(port, container), self.dockerd)
+            }
+            Step::LeftOver(port, container) => {
+                self.next += 1;
+                self.proxies.insert(self.next, (binding(port, container), None));
+                self.table.refuse(self.next, binding(port, container), self.dockerd, "left over")
+            }
+            Step::Withdraw(index) => {
+                let bound: Vec<Id> = self.table.bound().map(|(id, _)| id).collect();
+                let id = bound.get(index % bound.len().max(1)).copied().unwrap_or_default();
+                let (owner, say) = self.table.withdraw(id, "unlisted");
+                // It is ended.
+                owner.and_then(|owner| self.proxies.remove(&owner));
+                say
             }
             Step::LetGo(index) => self.pick(index).map_or(Vec::new(), |owner| {
                 // From now on it relies on nothing.

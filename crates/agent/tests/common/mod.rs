@@ -69,6 +69,7 @@ impl Published {
             ports.listen_at(&dockerd.socket().with_file_name("ports.sock")).unwrap();
             ports
         };
+        runtime.block_on(ports.engine_answers(dockerd.process().unwrap()));
         Self { dockerd, ports, host: Host::default(), runtime }
     }
 
@@ -106,10 +107,16 @@ impl Published {
     }
 
     /// Kills dockerd and, before the next one answers, a process of its namespace. The agent hears when one answers.
-    pub fn kill_dockerd(&mut self, and: &str) {
+    pub fn kill_dockerd_and(&mut self, and: &str) {
         // As dockerd's namespace counts it.
         let inside = self.dockerd.process().unwrap().to_string();
         Run::new("nsenter").args(["-t", &inside, "-p", "-m", "kill", "-KILL", and]).ok().unwrap();
+        self.kill_dockerd();
+    }
+
+    /// Kills dockerd. The agent hears of it, and when the next one answers.
+    pub fn kill_dockerd(&mut self) {
+        self.runtime.block_on(self.ports.engine_gone());
         self.dockerd.kill().unwrap();
         let pid = self.dockerd.process().unwrap();
         self.runtime.block_on(self.ports.engine_answers(pid));
