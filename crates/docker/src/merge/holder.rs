@@ -1,0 +1,77 @@
+//! Which engine has a network, a volume or an image that a call names. Containers and execs are the registry's.
+
+use std::time::Duration;
+
+use dhow_model::Role;
+
+use super::Machines;
+use crate::ask::{Question, Unanswered};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A kind of thing that a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Thing {
+    Network,
+    Volume,
+    Image,
+}
+
+/// Who has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holders {
+    One(Role),
+    /// Native's is meant, as the lists show it.
+    Both,
+    None,
+}
+
+/// Asks every machine that runs. `reference` is the name or ID, decoded.
+///
+/// # Errors
+/// When an engine whose machine runs does not answer: the thing may be there, so nothing else can be said.
+pub(crate) async fn holders(
+    thing: Thing,
+    reference: &str,
+    machines: Machines<'_>,
+) -> Result<Holders, (Role, Unanswered)> {
+    let running = machines.engines.running();
+    let reference = encoded(reference);
+    let target = match thing {
+        Thing::Network => format!("/networks/{reference}"),
+        Thing::Volume => format!("/volumes/{reference}"),
+        Thing::Image => format!("/images/{reference}/json"),
+    };
+    let has = |role| {
+        let target = &target;
+        let there = running.contains(&role);
+        async move {
+            if !there {
+                return Ok(false);
+            }
+            let question = Question::get(target, machines.trace).within(LIMIT);
+            let answer = question.ask(machines.pools.of(role)).await.map_err(|why| (role, why))?;
+            // What is not plainly missing is that engine's to answer: an ambiguous prefix, a malformed name.
+            Ok(answer.status != 404)
+        }
+    };
+    let (native, foreign) = tokio::join!(has(Role::Native), has(Role::Foreign));
+    Ok(match (native?, foreign?) {
+        (true, true) => Holders::Both,
+        (true, false) => Holders::One(Role::Native),
+        (false, true) => Holders::One(Role::Foreign),
+        (false, false) => Holders::None,
+    })
+}
+
+/// For a path: an image's slashes are its own, everything that is not plain is encoded.
+pub(crate) fn encoded(reference: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/:@._-~".contains(&byte);
+    reference.bytes().fold(String::new(), |mut path, byte| {
+        match plain(byte) {
+            true => path.push(char::from(byte)),
+            false => path.push_str(&format!("%{byte:02X}")),
+        }
+        path
+    })
+}
