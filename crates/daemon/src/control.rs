@@ -18,7 +18,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::status;
+use crate::{status, stop};
 
 /// The service.
 pub struct Service {
@@ -72,43 +72,46 @@ impl Control for Service {
         let (home, engine, end) = (self.home.clone(), self.engine.clone(), self.end.clone());
         tokio::spawn(async move {
             let config = home.read_config().unwrap_or_default();
-            tell(&sender, What::Step("stopping native".to_owned())).await;
+            tell(&sender, What::Step(format!("stopping {}", stop::names(&engine.on())))).await;
             let limit = Duration::from_secs(config.limits.stop.into());
-            let last = match engine.down(force, limit).await {
-                Ok(reply) => What::Done(Done { changed: true, warnings: reply.errors, timeline: Vec::new() }),
-                Err(error) => failed(error.failure()),
-            };
-            let stopped = matches!(last, What::Done(_));
-            tell(&sender, last).await;
-            if stopped {
-                end.cancel();
+            match stop::told(engine.down(force, limit).await) {
+                Ok(warnings) => {
+                    let done = Done { changed: true, warnings, timeline: Vec::new() };
+                    tell(&sender, What::Done(done)).await;
+                    end.cancel();
+                }
+                // What is not off can be stopped again.
+                Err(failure) => tell(&sender, failed(failure)).await,
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        let (name, snapshot) = self.engine.snapshot().await;
+        let snapshots = self.engine.snapshots().await;
+        let machines =
+            snapshots.into_iter().map(|(name, snapshot)| status::machine(&self.home, &name, snapshot));
         let since_1970 = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Response::new(StatusReply {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             home: self.home.root().display().to_string(),
             docker_socket: self.home.docker_socket().display().to_string(),
-            machines: vec![status::machine(&self.home, &name, snapshot)],
+            machines: machines.collect(),
             rss_bytes: process::resident_bytes(std::process::id()),
             started_unix_nanos: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
         }))
     }
 
     async fn ports(&self, _: Request<PortsRequest>) -> Result<Response<PortsReply>, Status> {
-        Ok(Response::new(match self.engine.ports().await {
-            Ok((machine, ports)) => {
-                let ports = ports.into_iter().map(|port| status::port(&machine, port)).collect();
-                PortsReply { ports, warnings: Vec::new() }
+        let mut reply = PortsReply::default();
+        for (machine, ports) in self.engine.ports().await {
+            match ports {
+                Ok(ports) => reply.ports.extend(ports.into_iter().map(|port| status::port(&machine, port))),
+                Err(error) => reply.warnings.push(error.to_string()),
             }
-            Err(error) => PortsReply { ports: Vec::new(), warnings: vec![error.to_string()] },
-        }))
+        }
+        Ok(Response::new(reply))
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
@@ -145,7 +148,7 @@ async fn up(home: &Home, engine: &Engine, sender: &Sender) -> Result<Done, Failu
     Ok(Done {
         timeline: done.timeline.into_iter().map(status::timed).collect(),
         changed: done.changed,
-        warnings: Vec::new(),
+        warnings: done.warnings,
     })
 }
 

@@ -6,6 +6,7 @@ mod control;
 mod error;
 mod run;
 mod status;
+mod stop;
 mod upstream;
 
 pub use error::{Error, Result};

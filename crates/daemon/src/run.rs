@@ -14,7 +14,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::Service;
-use crate::upstream::Guest;
+use crate::upstream::Guests;
 use crate::{Error, Result};
 
 /// For requests that are under way when the daemon ends.
@@ -40,7 +40,7 @@ pub async fn run(home: &Home, executable: PathBuf, serving: impl FnOnce()) -> Re
     let docker = listen(home.docker_socket())?;
     let control = listen(home.control_socket())?;
 
-    let face = Face::new(Arc::new(Guest(engine.clone())), Arc::new(LogHooks));
+    let face = Face::new(Arc::new(Guests { home: home.clone(), engine: engine.clone() }), Arc::new(LogHooks));
     let face = tokio::spawn(face.serve(docker, end.clone()));
     let service = Service::new(home.clone(), engine, end.clone());
     let control = tokio::spawn(serve(service, control, end.clone()));

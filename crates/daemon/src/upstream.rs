@@ -1,49 +1,82 @@
-//! Where the Docker face finds dockerd: in the guest, through the engine.
+//! Where the Docker face finds dockerds: in the engine's machines.
 
 use dhow_docker::{ByteStream, Engines, Unavailable};
 use dhow_engine::Engine;
-use dhow_model::placement::{Guest as Machine, Host, Placement};
-use dhow_model::{Arch, Record, Role};
+use dhow_home::Home;
+use dhow_model::placement::Host;
+use dhow_model::{Failure, Placement, Record, Role};
 
-/// The engine machines, as far as there are any yet: dockerd in the native one.
+/// The engine machines.
 #[derive(Debug)]
-pub struct Guest(pub Engine);
+pub struct Guests {
+    /// The directory, for the configuration.
+    pub home: Home,
+    /// The machines.
+    pub engine: Engine,
+}
 
 #[async_trait::async_trait]
-impl Engines for Guest {
+impl Engines for Guests {
     async fn dial(&self, role: Role) -> Result<Box<dyn ByteStream>, Unavailable> {
-        if role != Role::Native {
-            let what = format!("there is no {role} engine machine");
-            return Err(Unavailable { what, run: "dhow up".to_owned() });
-        }
-        match self.0.docker().await {
+        match self.engine.docker(role).await {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => {
-                let failure = error.failure();
-                Err(Unavailable { what: failure.message, run: "dhow up".to_owned() })
-            }
+            Err(error) => Err(unavailable(role, error.failure())),
         }
     }
 
     fn running(&self) -> Vec<Role> {
-        vec![Role::Native]
+        self.engine.running()
     }
 
     fn placement(&self) -> Placement {
-        Placement::NativeMachine
+        self.engine.placement()
     }
 
     async fn host(&self) -> Host {
-        Host {
-            name: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
-            placement: self.placement(),
-            native: Machine::from(Arch::host().unwrap_or(Arch::Amd64)),
-            translators: Vec::new(),
-            foreign: Err("there is none yet".to_owned()),
-        }
+        let config = self.home.read_config().unwrap_or_else(|failure| {
+            tracing::warn!(%failure, "the configuration's translators are not known; the defaults count");
+            dhow_model::Config::default()
+        });
+        self.engine.host(&config).await
     }
 
-    fn record(&self, _: Role) -> Option<Record> {
-        None
+    fn record(&self, role: Role) -> Option<Record> {
+        self.engine.record(role)
+    }
+}
+
+/// A failure as the Docker API tells it: its hint shrunk to the command in it.
+fn unavailable(role: Role, failure: Failure) -> Unavailable {
+    let Failure { message, hint, .. } = failure;
+    let command = |word: &&str| word.starts_with("dhow ");
+    let run = hint.split('`').find(command).map(str::to_owned);
+    let otherwise = match role {
+        Role::Native => "dhow up",
+        Role::Foreign => "dhow status",
+    };
+    Unavailable { what: message, run: run.unwrap_or_else(|| otherwise.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Spec 3.3: what failed, and one command to run.
+    #[test]
+    fn what_a_client_is_told_to_run_is_the_command_in_the_hint() {
+        for (role, hint, run) in [
+            (Role::Native, "dhow up", "dhow up"),
+            (Role::Native, "make room on that disk, then run `dhow up`", "dhow up"),
+            (
+                Role::Foreign,
+                "read `dhow logs supervisor`; `dhow down --force` ends it",
+                "dhow logs supervisor",
+            ),
+            (Role::Native, "reinstall Dhow", "dhow up"),
+            (Role::Foreign, "", "dhow status"),
+        ] {
+            let told = unavailable(role, Failure::new("code", "it failed", hint));
+            assert_eq!((told.what.as_str(), told.run.as_str()), ("it failed", run));
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! A supervisor without a machine, for the engine's tests: it takes the lock, serves the API, and does what the file `act` in
-//! the machine's directory says: `ready`, `fail`, `stuck` (never ready), `deaf` (ready, and ignores a graceful stop).
+//! the machine's directory says: `ready`, `fail`, `stuck` (never ready), `deaf` (ready, and ignores a graceful stop), `mute`
+//! (ready, and refuses to stop at all). Behind its channel stands a dockerd that has one container, named as the machine. Each start is
+//! a byte more in the file `starts`.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::time::Duration;
 
 use dhow_home::lock::FileLock;
@@ -11,6 +14,8 @@ use dhow_proto::supervisor::supervisor_server::{Supervisor, SupervisorServer};
 use dhow_proto::supervisor::{
     MachineStatus, Phase, PortsReply, PortsRequest, StatusRequest, StopReply, StopRequest, WatchRequest,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -18,7 +23,7 @@ use tonic::{Request, Response, Status};
 struct Fake {
     status: watch::Receiver<MachineStatus>,
     end: CancellationToken,
-    deaf: bool,
+    act: String,
 }
 
 type Stream = tokio_stream::wrappers::ReceiverStream<Result<MachineStatus, Status>>;
@@ -50,11 +55,33 @@ impl Supervisor for Fake {
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopReply>, Status> {
-        if self.deaf && !request.get_ref().force {
+        if self.act == "mute" {
+            return Err(Status::internal("it does not want to"));
+        }
+        if self.act == "deaf" && !request.get_ref().force {
             self.end.cancelled().await;
         }
         self.end.cancel();
         Ok(Response::new(StopReply::default()))
+    }
+}
+
+/// Accepts every dial (the header's eight bytes, answered with four), and answers every question with the list.
+async fn dockerd(listener: UnixListener, name: MachineName) {
+    let id = if name == MachineName::native() { "a" } else { "b" }.repeat(64);
+    let body = format!("[{{\"Id\":\"{id}\",\"Names\":[\"/{name}\"]}}]");
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let answer = answer.clone();
+        tokio::spawn(async move {
+            let mut request = [0; 4096];
+            stream.read_exact(&mut request[..8]).await?;
+            stream.write_all(&[0xd5, 1, 0, 0]).await?;
+            while stream.read(&mut request).await? > 0 {
+                stream.write_all(answer.as_bytes()).await?;
+            }
+            Ok::<_, std::io::Error>(())
+        });
     }
 }
 
@@ -67,12 +94,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     LastEnd::clear(&dir)?;
     let act = std::fs::read_to_string(dir.path().join("act"))?;
     let listener = socket::listen(&dir.supervisor_socket())?;
-    let phase = if act == "ready" || act == "deaf" { Phase::Ready } else { Phase::Booting };
+    let mut starts = std::fs::File::options().create(true).append(true).open(dir.path().join("starts"))?;
+    starts.write_all(b"x")?;
+    tokio::spawn(dockerd(socket::listen(&dir.channel_socket())?, name));
+    let phase = if ["ready", "deaf", "mute"].contains(&act.as_str()) { Phase::Ready } else { Phase::Booting };
     let status =
         MachineStatus { supervisor_pid: std::process::id(), phase: phase.into(), ..Default::default() };
     let (sender, status) = watch::channel(status);
     let end = CancellationToken::new();
-    let fake = Fake { status, end: end.clone(), deaf: act == "deaf" };
+    let fake = Fake { status, end: end.clone(), act: act.clone() };
     let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
     let server = tonic::transport::Server::builder()
         .add_service(SupervisorServer::new(fake))

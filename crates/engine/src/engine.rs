@@ -1,26 +1,31 @@
-//! The engine as a whole: its machine, and what the daemon may ask of it.
+//! The engine as a whole: a machine for each role, and what the daemon may ask of them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dhow_channel::Dialer;
+use dhow_assets::translator;
+use dhow_channel::{Dialer, Stream};
 use dhow_home::Home;
-use dhow_model::{Config, Failure, MachineName, MachineSpec, Port, State};
+use dhow_model::placement::{ForeignMachine, Host};
+use dhow_model::{Arch, Config, Failure, MachineName, Placement, Port, Record, Role};
 use dhow_proto::supervisor::{PublishedPort, StopReply};
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{broadcast, watch};
 
-use crate::machine::{Command, Machine};
+use crate::handle::{Handle, Up};
+use crate::offer::{self, Offer, Platform};
+use crate::plan::Planner;
 use crate::progress::Reporter;
 use crate::snapshot::{Event, Ready, Snapshot};
-use crate::timeline::{Timed, Timeline};
-use crate::{Error, Result, plan, supervisor};
+use crate::wake::Waking;
+use crate::{Error, Result};
 
 /// For one dial into a guest that is up. The agent holds it while dockerd starts again.
 const DIAL: Duration = Duration::from_secs(30);
+/// For a machine to come up for a request, its first boot assets included. It goes on coming when a request gives up.
+const COME: Duration = Duration::from_secs(900);
 
-/// The engine. Cheap to clone; the machine's task ends when the last clone is gone.
+/// The engine. Cheap to clone; the machines' tasks end when the last clone is gone.
 #[derive(Debug, Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
@@ -29,22 +34,23 @@ pub struct Engine {
 #[derive(Debug)]
 struct Shared {
     home: Home,
-    /// One plan is made at a time: two would build the same assets.
-    planning: Mutex<()>,
-    commands: mpsc::Sender<Command>,
-    snapshot: watch::Receiver<Snapshot>,
-    ready: watch::Receiver<Ready>,
+    planner: Arc<Planner>,
+    native: Handle,
+    foreign: Handle,
+    waking: Waking,
+    offer: Arc<Offer>,
+    /// As the configuration had it when this engine was opened or last brought up.
+    placement: watch::Sender<Placement>,
     events: broadcast::Sender<Event>,
-    task: JoinHandle<()>,
 }
 
-/// What came of `up`.
-#[derive(Debug, Clone)]
-pub struct Up {
-    /// False when all was as asked already.
-    pub changed: bool,
-    /// The steps of the start.
-    pub timeline: Vec<Timed>,
+/// How stopping one machine went.
+#[derive(Debug)]
+pub struct Stopped {
+    /// The machine.
+    pub machine: MachineName,
+    /// What its supervisor said, or why it is not off.
+    pub result: Result<StopReply>,
 }
 
 impl Engine {
@@ -54,119 +60,231 @@ impl Engine {
     /// # Errors
     /// When the directory's files cannot be read.
     pub fn open(home: &Home, executable: PathBuf) -> Result<Self> {
-        let name = MachineName::native();
-        let (snapshot_in, snapshot) = watch::channel(Snapshot::default());
-        let off = Failure::new("engine-off", "the engine has not been started", "dhow up");
-        let (ready_in, ready) = watch::channel(Ready::No(off));
+        Self::with(home, executable, Planner::default(), Offer::default())
+    }
+
+    fn with(home: &Home, executable: PathBuf, planner: Planner, offer: Offer) -> Result<Self> {
         let events = broadcast::Sender::new(256);
-        let mut machine = Machine::new(home, name, executable, snapshot_in, ready_in, events.clone());
-        machine.recover()?;
-        let (commands, queue) = mpsc::channel(16);
-        let task = tokio::spawn(machine.run(queue));
-        let shared =
-            Shared { home: home.clone(), planning: Mutex::new(()), commands, snapshot, ready, events, task };
+        // A mistake in the file must not keep anybody from stopping machines; `up` tells it.
+        let config = home.read_config().unwrap_or_default();
+        let placement = watch::Sender::new(config.workloads.placement);
+        let open = |role| Handle::open(home, role, executable.clone(), placement.subscribe(), events.clone());
+        let (native, foreign) = (open(Role::Native)?, open(Role::Foreign)?);
+        let shared = Shared {
+            home: home.clone(),
+            planner: Arc::new(planner),
+            native,
+            foreign,
+            waking: Waking::default(),
+            offer: Arc::new(offer),
+            placement,
+            events,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Brings the engine up as the configuration asks, and returns when Docker answers.
+    /// Brings the native machine up as the configuration asks, and returns when Docker answers. A foreign machine that runs
+    /// is made as the configuration asks, too; one that is off stays so (spec 6.5).
     ///
     /// # Errors
-    /// Why it could not.
+    /// Why the native machine could not. What is wrong with the foreign one is a warning.
     pub async fn up(&self, config: &Config, report: &Reporter) -> Result<Up> {
-        let mut timeline = Timeline::new(Instant::now());
-        let spec = {
-            let _one = self.shared.planning.lock().await;
-            plan::native(&self.shared.home, config, &mut timeline, report).await?
-        };
-        self.start(spec, timeline, report).await
-    }
-
-    /// Brings up the machine that `spec` describes.
-    async fn start(&self, spec: MachineSpec, timeline: Timeline, report: &Reporter) -> Result<Up> {
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Up { spec: Box::new(spec), timeline, report: report.clone(), reply };
-        self.shared.commands.send(command).await.map_err(|_| Error::Ending)?;
-        let changed = answer.await.map_err(|_| Error::Ending)??;
-        Ok(Up { changed, timeline: self.shared.snapshot.borrow().timeline.clone() })
-    }
-
-    /// Stops the machine, in order within `limit` or at once, and returns when it is off.
-    ///
-    /// # Errors
-    /// When it is not off in the end.
-    pub async fn down(&self, force: bool, limit: Duration) -> Result<StopReply> {
-        let name = MachineName::native();
-        if force && supervisor::is_running(&self.shared.home.machine(&name))? {
-            // The machine's task may be in the middle of a graceful stop, which this cuts short (spec 6.6).
-            supervisor::connect(&self.shared.home, &name).stop(true, limit).await?;
+        let arch = Arch::host().ok_or(Error::Host)?;
+        self.shared.placement.send_replace(config.workloads.placement);
+        let native = Start::of(&self.shared, Role::Native);
+        let mut up = native.start(config, arch, report).await?;
+        match self.foreign_after_up(config, report).await {
+            Ok(changed) => up.changed |= changed,
+            Err(warning) => up.warnings.push(warning),
         }
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Down { force, limit, reply };
-        self.shared.commands.send(command).await.map_err(|_| Error::Ending)?;
-        answer.await.map_err(|_| Error::Ending)?
+        Ok(up)
     }
 
-    /// What is known of the machine, with figures as they are now.
-    pub async fn snapshot(&self) -> (MachineName, Snapshot) {
-        let name = MachineName::native();
-        let mut snapshot = self.shared.snapshot.borrow().clone();
-        if snapshot.state.is_some_and(State::has_processes) {
-            match supervisor::connect(&self.shared.home, &name).status().await {
-                Ok(status) => snapshot.status = status,
-                Err(error) if snapshot.trouble.is_empty() => snapshot.trouble = error.to_string(),
-                Err(error) => tracing::debug!(%error, "the status is the last one that was told"),
-            }
+    /// What `up` has to do with the foreign machine; whether that changed anything.
+    async fn foreign_after_up(&self, config: &Config, report: &Reporter) -> Result<bool, String> {
+        let runs = self.shared.foreign.has_processes();
+        if config.workloads.placement != Placement::ForeignMachine {
+            let left = "the machine foreign still runs, although workloads.placement is \"native-machine\"; `dhow down` stops it";
+            return if runs { Err(left.to_owned()) } else { Ok(false) };
         }
-        (name, snapshot)
+        let arch = self.shared.offer.foreign().await.map_err(|e| e.to_string())?;
+        if !runs {
+            report.note(format!("the machine foreign ({arch}, emulated) boots when a workload needs it"));
+            return Ok(false);
+        }
+        let up = Start::of(&self.shared, Role::Foreign).start(config, arch, report).await;
+        up.map(|up| up.changed).map_err(|e| format!("the machine foreign: {}", e.failure().message))
     }
 
-    /// What the machine publishes; nothing when it does not run, which this never changes.
-    ///
-    /// # Errors
-    /// When its supervisor does not answer.
-    pub async fn ports(&self) -> Result<(MachineName, Vec<PublishedPort>)> {
-        let name = MachineName::native();
-        let running = self.shared.snapshot.borrow().state.is_some_and(State::has_processes);
-        let ports =
-            if running { supervisor::connect(&self.shared.home, &name).ports().await? } else { Vec::new() };
-        Ok((name, ports))
+    /// Stops every machine, each through its own lifecycle, in order within `limit` or at once; returns when all have ended
+    /// or failed to (spec 6.6).
+    pub async fn down(&self, force: bool, limit: Duration) -> Vec<Stopped> {
+        // No request starts the foreign machine meanwhile; afterwards native is off, which refuses them.
+        let _hold = self.shared.waking.hold().await;
+        let Shared { native, foreign, .. } = &*self.shared;
+        let (first, second) = tokio::join!(native.down(force, limit), foreign.down(force, limit));
+        let stopped = |handle: &Handle, result| Stopped { machine: handle.name(), result };
+        vec![stopped(native, first), stopped(foreign, second)]
     }
 
-    /// Every later transition.
+    /// What is known of the machines, with figures as they are now: native first, and the foreign one if it was ever made.
+    pub async fn snapshots(&self) -> Vec<(MachineName, Snapshot)> {
+        let mut snapshots = Vec::new();
+        for handle in self.machines() {
+            snapshots.push((handle.name(), handle.snapshot().await));
+        }
+        snapshots
+    }
+
+    /// What each machine publishes; nothing of one that does not run, which this never changes.
+    pub async fn ports(&self) -> Vec<(MachineName, Result<Vec<PublishedPort>>)> {
+        let mut ports = Vec::new();
+        for handle in self.machines() {
+            ports.push((handle.name(), handle.ports().await));
+        }
+        ports
+    }
+
+    fn machines(&self) -> impl Iterator<Item = &Handle> {
+        let exists = |handle: &&Handle| handle.exists() || handle.name() == MachineName::native();
+        [&self.shared.native, &self.shared.foreign].into_iter().filter(exists)
+    }
+
+    /// The machines that have processes now.
+    #[must_use]
+    pub fn on(&self) -> Vec<MachineName> {
+        self.machines().filter(|handle| handle.has_processes()).map(Handle::name).collect()
+    }
+
+    /// Every later transition of every machine.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.shared.events.subscribe()
     }
 
-    /// Opens a stream to dockerd. A machine that is on its way is waited for, since its start has a time limit of its own.
+    /// The roles whose machines run now: asking these starts nothing (spec 2.6).
+    #[must_use]
+    pub fn running(&self) -> Vec<Role> {
+        let runs = |role: &Role| matches!(self.handle(*role).ready(), Ready::Yes(_) | Ready::Found);
+        Role::ALL.into_iter().filter(runs).collect()
+    }
+
+    /// What was in a role's machine when it was stopped in order; `None` while it runs, or if nobody could write it down.
+    #[must_use]
+    pub fn record(&self, role: Role) -> Option<Record> {
+        self.handle(role).record()
+    }
+
+    /// Where foreign workloads go: as the configuration had it when the daemon started, or at the last `up`.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        *self.shared.placement.borrow()
+    }
+
+    /// What this host has, for admission (spec 1.1 to 1.5, 1.10): files are looked at, nothing is started.
+    pub async fn host(&self, config: &Config) -> Host {
+        let here = Platform::here();
+        let native = here.arch.unwrap_or(Arch::Amd64);
+        let lists = |serves| config.translators.list(serves).to_vec();
+        let placement = self.placement();
+        let foreign = match placement {
+            Placement::NativeMachine => Err("workloads.placement is \"native-machine\"".to_owned()),
+            Placement::ForeignMachine => self.shared.offer.foreign().await.map_err(|e| e.why),
+        };
+        Host {
+            name: here.to_string(),
+            placement,
+            native: native.into(),
+            translators: translator::served(&self.shared.home.runtime_bin(), native, lists, None),
+            foreign: foreign.map(|arch| ForeignMachine { guest: arch.into(), translator: None }),
+        }
+    }
+
+    /// Opens a stream to dockerd in this role's machine. A machine that is on its way is waited for. The foreign one is
+    /// started if it is off while native runs and the configuration wants one; nothing else starts a machine here, and no
+    /// machine is started for the other's sake (spec 6.7).
     ///
     /// # Errors
-    /// When the machine is off or does not answer.
-    pub async fn docker(&self) -> Result<dhow_channel::Stream> {
-        let dialer = self.ready().await?;
+    /// When the machine is off, could not be started or does not answer, and what to type.
+    pub async fn docker(&self, role: Role) -> Result<Stream> {
+        let dialer = tokio::time::timeout(COME, self.dialer(role)).await;
+        let dialer = dialer.map_err(|_| Error::TooSlow { role, limit: COME })??;
         dialer
             .dial(Port::DOCKER, DIAL)
             .await
-            .map_err(|e| Error::Supervisor { machine: MachineName::native(), why: e.to_string() })
+            .map_err(|e| Error::Supervisor { machine: role.machine(), why: e.to_string() })
     }
 
-    async fn ready(&self) -> Result<Dialer> {
-        let mut ready = self.shared.ready.clone();
-        loop {
-            match &*ready.borrow_and_update() {
-                Ready::Yes(dialer) => return Ok(dialer.clone()),
-                Ready::No(failure) => return Err(failure.clone().into()),
-                Ready::Coming => {}
+    async fn dialer(&self, role: Role) -> Result<Dialer> {
+        let settled = self.handle(role).settled().await;
+        match (role, settled) {
+            (Role::Foreign, Err(Error::Failed(_))) => {
+                let start = Start::of(&self.shared, role);
+                self.shared
+                    .waking
+                    .join(|| start.for_a_request(self.shared.native.clone(), self.placement()))
+                    .await?;
+                self.handle(role).settled().await
             }
-            ready.changed().await.map_err(|_| Error::Ending)?;
+            (_, settled) => settled,
+        }
+    }
+
+    fn handle(&self, role: Role) -> &Handle {
+        match role {
+            Role::Native => &self.shared.native,
+            Role::Foreign => &self.shared.foreign,
         }
     }
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // The task owns no process: supervisors go on without us.
-        self.task.abort();
+/// What starting a machine takes, apart from the engine, which it must not keep alive.
+struct Start {
+    home: Home,
+    role: Role,
+    planner: Arc<Planner>,
+    offer: Arc<Offer>,
+    handle: Handle,
+}
+
+impl Start {
+    fn of(shared: &Shared, role: Role) -> Self {
+        let handle = match role {
+            Role::Native => &shared.native,
+            Role::Foreign => &shared.foreign,
+        };
+        Self {
+            home: shared.home.clone(),
+            role,
+            planner: Arc::clone(&shared.planner),
+            offer: Arc::clone(&shared.offer),
+            handle: handle.clone(),
+        }
+    }
+
+    async fn start(&self, config: &Config, arch: Arch, report: &Reporter) -> Result<Up> {
+        let mut timeline = Handle::timeline();
+        let spec = self.planner.machine(&self.home, config, self.role, arch, &mut timeline, report).await?;
+        self.handle.start(spec, timeline, report).await
+    }
+
+    /// Starts the foreign machine because a request needs it; what keeps it off is told as it concerns that machine.
+    async fn for_a_request(self, native: Handle, placement: Placement) -> Result<(), Failure> {
+        native.settled().await.map_err(|e| e.failure())?;
+        offer::may_start(placement, self.role)?;
+        let arch = self.offer.foreign().await.map_err(|e| Error::from(e).failure())?;
+        tracing::info!(%arch, "starting the foreign machine for a request");
+        let config = self.home.read_config()?;
+        match self.start(&config, arch, &Reporter::nobody()).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let Failure { code, message, hint } = error.failure();
+                tracing::warn!(code, message, "the foreign machine did not start");
+                let message =
+                    format!("the machine foreign ({arch}, emulated) could not be started: {message}");
+                Err(Failure::new(code, message, hint))
+            }
+        }
     }
 }
 

@@ -8,6 +8,11 @@ use dhow_model::{MachineName, MachineSpec, Size, State};
 
 use super::*;
 use crate::decide::tests::spec;
+use crate::supervisor;
+use crate::timeline::Timeline;
+
+#[path = "two_machines_tests.rs"]
+mod two_machines;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -21,31 +26,54 @@ impl Scene {
         let temp = tempfile::tempdir().unwrap();
         let home = Home::at(temp.path().join("h")).unwrap();
         home.create().unwrap();
-        home.machine(&MachineName::native()).create().unwrap();
         let scene = Self { temp, home };
-        scene.act(act);
+        for role in Role::ALL {
+            scene.home.machine(&role.machine()).create().unwrap();
+            scene.act(role, act);
+        }
         scene
     }
 
-    /// What the next supervisor does.
-    fn act(&self, act: &str) {
-        let path = self.home.machine(&MachineName::native()).path().join("act");
+    /// What the next supervisor of this machine does.
+    fn act(&self, role: Role, act: &str) {
+        let path = self.home.machine(&role.machine()).path().join("act");
         dhow_home::atomic::write(&path, act.as_bytes(), 0o600).unwrap();
     }
 
+    /// What the configuration says of foreign workloads.
+    fn place(&self, placement: &str) {
+        let config = format!("[workloads]\nplacement = \"{placement}\"\n");
+        dhow_home::atomic::write(&self.home.config_file(), config.as_bytes(), 0o600).unwrap();
+    }
+
+    /// How often a supervisor of this machine was started.
+    fn starts(&self, role: Role) -> usize {
+        let starts = std::fs::read(self.home.machine(&role.machine()).path().join("starts"));
+        starts.map_or(0, |starts| starts.len())
+    }
+
     fn open(&self) -> Engine {
-        Engine::open(&self.home, fake()).unwrap()
+        self.open_on(Ok(Arch::Arm64))
+    }
+
+    /// The engine on a host that has the emulator, or not.
+    fn open_on(&self, offered: Result<Arch, offer::NotOffered>) -> Engine {
+        let planner = Planner::given(|role| MachineSpec { name: role.machine(), ..spec() });
+        Engine::with(&self.home, fake(), planner, Offer::given(offered)).unwrap()
+    }
+
+    fn supervisor(&self, role: Role) -> Option<rustix::process::Pid> {
+        let dir = self.home.machine(&role.machine());
+        let stream = std::os::unix::net::UnixStream::connect(dir.supervisor_socket()).ok()?;
+        rustix::net::sockopt::socket_peercred(&stream).ok().map(|peer| peer.pid)
     }
 }
 
 impl Drop for Scene {
     /// No supervisor outlives its test.
     fn drop(&mut self) {
-        let dir = self.home.machine(&MachineName::native());
-        let pid = std::os::unix::net::UnixStream::connect(dir.supervisor_socket())
-            .and_then(|s| rustix::net::sockopt::socket_peercred(&s).map_err(Into::into));
-        if let Ok(peer) = pid {
-            rustix::process::kill_process(peer.pid, rustix::process::Signal::KILL).unwrap();
+        for pid in Role::ALL.into_iter().filter_map(|role| self.supervisor(role)) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         }
         assert!(self.temp.path().exists());
     }
@@ -57,15 +85,29 @@ fn fake() -> PathBuf {
 }
 
 async fn up(engine: &Engine, spec: MachineSpec) -> Result<Up> {
-    tokio::time::timeout(LONG, engine.start(spec, Timeline::new(Instant::now()), &Reporter::nobody()))
-        .await
-        .unwrap()
+    let native = &engine.shared.native;
+    tokio::time::timeout(LONG, native.start(spec, Handle::timeline(), &Reporter::nobody())).await.unwrap()
+}
+
+/// Stops everything; the native machine's end.
+async fn down(engine: &Engine, force: bool) -> Result<StopReply> {
+    let stopped = tokio::time::timeout(LONG, engine.down(force, LONG)).await.unwrap();
+    assert_eq!(stopped.len(), 2);
+    stopped.into_iter().next().unwrap().result
 }
 
 async fn reach(engine: &Engine, state: State) -> Snapshot {
-    let mut snapshot = engine.shared.snapshot.clone();
+    reach_role(engine, Role::Native, state).await
+}
+
+async fn reach_role(engine: &Engine, role: Role, state: State) -> Snapshot {
+    let mut snapshot = engine.handle(role).watch();
     let reached = snapshot.wait_for(|s| s.state == Some(state));
     tokio::time::timeout(LONG, reached).await.unwrap().unwrap().clone()
+}
+
+async fn native(engine: &Engine) -> Snapshot {
+    engine.shared.native.snapshot().await
 }
 
 fn supervisor_pid(snapshot: &Snapshot) -> u32 {
@@ -84,10 +126,10 @@ async fn up_starts_a_machine_a_second_one_changes_nothing_and_down_stops_it() {
     let engine = scene.open();
     assert!(up(&engine, spec()).await.unwrap().changed);
     assert!(!up(&engine, spec()).await.unwrap().changed);
-    engine.down(false, LONG).await.unwrap();
+    down(&engine, false).await.unwrap();
     reach(&engine, State::Stopped).await;
     assert!(!supervisor::is_running(&scene.home.machine(&MachineName::native())).unwrap());
-    assert!(matches!(engine.docker().await, Err(Error::Failed(f)) if f.code == "engine-off"));
+    assert!(matches!(engine.docker(Role::Native).await, Err(Error::Failed(f)) if f.code == "engine-off"));
 }
 
 /// Spec 6.4: drift makes the machine anew, and says which field.
@@ -101,14 +143,14 @@ async fn a_machine_that_drifted_is_restarted_with_its_new_description() {
     let asked = MachineSpec { memory: Size::gib(3), ..spec() };
     let reporter = Reporter::to(progress);
     let timeline = Timeline::new(Instant::now());
-    assert!(engine.start(asked.clone(), timeline, &reporter).await.unwrap().changed);
+    assert!(engine.shared.native.start(asked.clone(), timeline, &reporter).await.unwrap().changed);
     let note = std::iter::from_fn(|| told.try_recv().ok())
         .find(|p| matches!(p, crate::Progress::Note(text) if text.contains("memory: 2GiB → 3GiB")));
     assert!(note.is_some());
     let after = reach(&engine, State::Running).await;
     assert_eq!(after.spec, Some(asked));
-    assert_ne!(supervisor_pid(&engine.snapshot().await.1), before);
-    engine.down(false, LONG).await.unwrap();
+    assert_ne!(supervisor_pid(&native(&engine).await), before);
+    down(&engine, false).await.unwrap();
 }
 
 /// Spec 6.3: a supervisor that is killed is noticed, reported and replaced.
@@ -118,7 +160,7 @@ async fn a_machine_whose_supervisor_is_killed_comes_back_by_itself() {
     let engine = scene.open();
     let mut events = engine.events();
     up(&engine, spec()).await.unwrap();
-    let before = engine.snapshot().await.1.status.supervisor_pid;
+    let before = native(&engine).await.status.supervisor_pid;
     kill(before);
     let reason = loop {
         let event = tokio::time::timeout(LONG, events.recv()).await.unwrap().unwrap();
@@ -128,8 +170,8 @@ async fn a_machine_whose_supervisor_is_killed_comes_back_by_itself() {
     };
     assert!(reason.contains("ended without a word"), "{reason}");
     reach(&engine, State::Running).await;
-    assert_ne!(engine.snapshot().await.1.status.supervisor_pid, before);
-    engine.down(false, LONG).await.unwrap();
+    assert_ne!(native(&engine).await.status.supervisor_pid, before);
+    down(&engine, false).await.unwrap();
 }
 
 /// Spec 6.9: a daemon's end stops no machine, and the next one attaches to it.
@@ -138,13 +180,13 @@ async fn the_next_daemon_finds_the_machine_that_runs() {
     let scene = Scene::new("ready");
     let first = scene.open();
     up(&first, spec()).await.unwrap();
-    let before = first.snapshot().await.1.status.supervisor_pid;
+    let before = native(&first).await.status.supervisor_pid;
     drop(first);
     let second = scene.open();
     reach(&second, State::Running).await;
-    assert_eq!(second.snapshot().await.1.status.supervisor_pid, before);
+    assert_eq!(native(&second).await.status.supervisor_pid, before);
     assert!(!up(&second, spec()).await.unwrap().changed);
-    second.down(false, LONG).await.unwrap();
+    down(&second, false).await.unwrap();
 }
 
 /// Spec 6.9: a machine that died while no daemon ran is started again by the next one, since it was wanted.
@@ -153,16 +195,16 @@ async fn a_machine_that_died_meanwhile_is_started_by_the_next_daemon_unless_it_w
     let scene = Scene::new("ready");
     let first = scene.open();
     up(&first, spec()).await.unwrap();
-    let before = first.snapshot().await.1.status.supervisor_pid;
+    let before = native(&first).await.status.supervisor_pid;
     drop(first);
     kill(before);
     let lock = scene.home.machine(&MachineName::native()).supervisor_lock();
     drop(dhow_home::lock::FileLock::wait_exclusive(&lock, LONG).await.unwrap());
     let second = scene.open();
     reach(&second, State::Running).await;
-    second.down(false, LONG).await.unwrap();
+    down(&second, false).await.unwrap();
     drop(second);
-    assert_eq!(scene.open().snapshot().await.1.state, Some(State::Stopped));
+    assert_eq!(native(&scene.open()).await.state, Some(State::Stopped));
 }
 
 /// Spec 6.2, 15.1: whoever asked is told why, and a machine that cannot start is not tried again behind their back.
@@ -176,9 +218,9 @@ async fn a_start_that_fails_is_told_with_its_reason_and_ends_there() {
         ("boot-failed", "the guest could not boot")
     );
     assert_eq!(reach(&engine, State::Failed).await.retries, 0);
-    scene.act("ready");
+    scene.act(Role::Native, "ready");
     assert!(up(&engine, spec()).await.unwrap().changed);
-    engine.down(false, LONG).await.unwrap();
+    down(&engine, false).await.unwrap();
 }
 
 /// Spec 6.6: a second request that forces cuts a graceful stop short.
@@ -188,9 +230,9 @@ async fn a_forced_stop_ends_a_graceful_one_that_hangs() {
     let engine = scene.open();
     up(&engine, spec()).await.unwrap();
     let other = engine.clone();
-    let graceful = tokio::spawn(async move { other.down(false, LONG).await });
+    let graceful = tokio::spawn(async move { down(&other, false).await });
     reach(&engine, State::Stopping).await;
-    tokio::time::timeout(LONG, engine.down(true, LONG)).await.unwrap().unwrap();
+    down(&engine, true).await.unwrap();
     graceful.await.unwrap().unwrap();
     reach(&engine, State::Stopped).await;
 }
@@ -204,8 +246,8 @@ async fn who_waits_for_a_machine_that_is_stopped_meanwhile_is_told() {
     let waiting = tokio::spawn(async move { up(&other, spec()).await });
     reach(&engine, State::Starting).await;
     let other = engine.clone();
-    let docker = tokio::spawn(async move { other.docker().await.map(|_| ()) });
-    engine.down(false, LONG).await.unwrap();
+    let docker = tokio::spawn(async move { other.docker(Role::Native).await.map(|_| ()) });
+    down(&engine, false).await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap_err().failure().code, "stopped");
     assert!(tokio::time::timeout(LONG, docker).await.unwrap().unwrap().is_err());
 }

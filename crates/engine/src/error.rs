@@ -2,10 +2,14 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dhow_home::launch::LaunchError;
 use dhow_model::drift::DiskWouldShrink;
-use dhow_model::{Arch, Failure, MachineName, Size, State};
+use dhow_model::{Arch, Failure, MachineName, Role, Size, State};
+
+use crate::offer::NotOffered;
+use crate::ready::words;
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -57,8 +61,24 @@ pub enum Error {
     #[error(transparent)]
     Hypervisor(#[from] dhow_hypervisor::Error),
     /// The configuration asks for a smaller disk.
+    #[error("the data disk of {role} is {} and cannot shrink to {}; set {} to {} or more", shrink.made, shrink.asked, disk_key(*role), shrink.made)]
+    DiskWouldShrink {
+        /// Whose.
+        role: Role,
+        /// The sizes.
+        shrink: DiskWouldShrink,
+    },
+    /// This host has no foreign machine to offer.
     #[error(transparent)]
-    DiskWouldShrink(#[from] DiskWouldShrink),
+    NotOffered(#[from] NotOffered),
+    /// A machine that was waited for did not come.
+    #[error("{} did not come up within {} s; it goes on starting", words(*role), limit.as_secs())]
+    TooSlow {
+        /// Whose.
+        role: Role,
+        /// How long was waited.
+        limit: Duration,
+    },
     /// The supervisor could not be started.
     #[error("the supervisor of {machine}: {source}")]
     Launch {
@@ -118,10 +138,13 @@ impl Error {
                 ("qemu-too-old", "then run `dhow up` again")
             }
             Self::Hypervisor(_) => ("hypervisor", "run `dhow doctor`"),
-            Self::DiskWouldShrink(_) => (
-                "disk-would-shrink",
-                "type `dhow config set machine.disk SIZE` with its present size or more",
-            ),
+            Self::DiskWouldShrink { role, .. } => {
+                let hint =
+                    format!("type `dhow config set {} SIZE` with its present size or more", disk_key(*role));
+                return Failure::new("disk-would-shrink", self.to_string(), hint);
+            }
+            Self::NotOffered(_) => ("foreign-not-offered", "dhow doctor"),
+            Self::TooSlow { .. } => ("too-slow", "dhow status"),
             Self::Launch { .. } => ("supervisor", "read `dhow logs supervisor`"),
             Self::Supervisor { .. } => {
                 ("supervisor", "read `dhow logs supervisor`; `dhow down --force` ends it")
@@ -130,6 +153,14 @@ impl Error {
             Self::Ending => ("ending", "run `dhow up`"),
         };
         Failure::new(code, self.to_string(), hint)
+    }
+}
+
+/// The configuration's key for the size of this role's data disk.
+const fn disk_key(role: Role) -> &'static str {
+    match role {
+        Role::Native => "machine.disk",
+        Role::Foreign => "foreign.disk",
     }
 }
 

@@ -1,24 +1,34 @@
-//! Machines as the daemon sees them. [`plan`](crate::plan) computes what a machine should be made of, from the
-//! configuration, the boot assets and the host's probes; a task for each machine ([`machine`](crate::machine)) owns its
-//! state and drives its supervisor; [`Engine`] is the whole. Decisions (what to do on `up`, when to try again) are pure:
-//! [`decide`](crate::decide), [`retry`](crate::retry).
+//! Machines as the daemon sees them: one for each role. [`plan`](crate::plan) computes what a machine should be made of,
+//! from the configuration, the boot assets and the host's probes; a task for each machine ([`machine`](crate::machine), reached
+//! through its [`handle`](crate::handle)) owns its state and drives its supervisor; [`Engine`] is the whole, and
+//! [`wake`](crate::wake) starts the foreign machine when a request needs it. Decisions are pure: [`decide`](crate::decide)
+//! (what `up` means), [`ready`](crate::ready) (whether to wait), [`retry`](crate::retry) (when to try again),
+//! [`offer`](crate::offer) (whether this host has a foreign machine at all). [`record`](crate::record) keeps what was in a
+//! machine that is off.
 #![forbid(unsafe_code)]
 
 mod decide;
 pub mod doctor;
 mod engine;
 mod error;
+mod handle;
 mod machine;
+mod offer;
 mod plan;
 mod progress;
+mod ready;
+mod record;
 mod retry;
 mod snapshot;
 mod supervisor;
 mod timeline;
+mod wake;
 
-pub use engine::{Engine, Up};
+pub use engine::{Engine, Stopped};
 pub use error::{Error, Result, assets_failure};
+pub use handle::Up;
+pub use offer::{NotOffered, Platform, foreign};
 pub use plan::{agent_file, words as build_words};
 pub use progress::{Progress, Reporter};
-pub use snapshot::{Event, Ready, Snapshot};
+pub use snapshot::{Event, Snapshot};
 pub use timeline::Timed;

@@ -5,22 +5,22 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use dhow_channel::Dialer;
 use dhow_home::{Home, MachineDir, atomic};
 use dhow_model::drift::Drift;
 use dhow_model::lifecycle::Event as Move;
-use dhow_model::{Failure, Lifecycle, MachineName, MachineSpec, State};
+use dhow_model::{Failure, Lifecycle, MachineName, MachineSpec, Placement, Role, State};
 use dhow_proto::supervisor::{MachineStatus, Phase, StopReply};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::decide::{self, Action};
 use crate::progress::Reporter;
+use crate::ready::{self, Circumstances};
 use crate::retry::Retries;
 use crate::snapshot::{Event, Ready, Snapshot};
 use crate::supervisor::{self, Supervisor, Told};
 use crate::timeline::Timeline;
-use crate::{Error, Result};
+use crate::{Error, Result, offer, record};
 
 /// A request to the machine's task.
 pub(crate) enum Command {
@@ -31,12 +31,16 @@ pub(crate) enum Command {
 /// The machine's task.
 pub(crate) struct Machine {
     home: Home,
+    role: Role,
     name: MachineName,
     dir: MachineDir,
     executable: PathBuf,
+    placement: watch::Receiver<Placement>,
     lifecycle: Lifecycle,
     spec: Option<MachineSpec>,
     supervisor: Option<Supervised>,
+    /// Its supervisor was found running, and has not said yet how the machine is.
+    found: bool,
     retries: Retries,
     retry_at: Option<Instant>,
     ready_since: Option<Instant>,
@@ -69,21 +73,26 @@ enum Next {
 impl Machine {
     pub(crate) fn new(
         home: &Home,
-        name: MachineName,
+        role: Role,
         executable: PathBuf,
+        placement: watch::Receiver<Placement>,
         snapshot: watch::Sender<Snapshot>,
         ready: watch::Sender<Ready>,
         events: broadcast::Sender<Event>,
     ) -> Self {
+        let name = role.machine();
         let dir = home.machine(&name);
         Self {
             home: home.clone(),
+            role,
             name,
             dir,
             executable,
+            placement,
             lifecycle: Lifecycle::absent(),
             spec: None,
             supervisor: None,
+            found: false,
             retries: Retries::default(),
             retry_at: None,
             ready_since: None,
@@ -117,10 +126,19 @@ impl Machine {
         }
         if self.spec.is_some() && supervisor::is_running(&self.dir)? {
             self.attach(supervisor::connect(&self.home, &self.name));
+            self.found = true;
             self.go(Move::Start, "a running supervisor was found");
         } else if self.spec.is_some() && self.dir.wanted().exists() {
-            tracing::warn!(machine = %self.name, "the machine ended while no daemon ran; starting it again");
-            self.retry_at = Some(Instant::now());
+            match offer::may_start(*self.placement.borrow(), self.role) {
+                Ok(()) => {
+                    tracing::warn!(machine = %self.name, "the machine ended while no daemon ran; starting it again");
+                    self.retry_at = Some(Instant::now());
+                }
+                Err(failure) => {
+                    tracing::info!(machine = %self.name, %failure, "the machine is not started again");
+                    self.want(false)?;
+                }
+            }
         }
         self.publish();
         Ok(())
@@ -142,6 +160,7 @@ impl Machine {
                 }
                 Next::Command(Some(Command::Down { force, limit, reply })) => {
                     let done = self.down(force, limit, "asked to stop").await;
+                    self.publish();
                     if reply.send(done).is_err() {
                         tracing::debug!("whoever asked to stop did not wait for the answer");
                     }
@@ -188,7 +207,8 @@ impl Machine {
         timeline: Timeline,
         report: &Reporter,
     ) -> Result<Option<bool>> {
-        match decide::up(self.lifecycle.state(), self.spec.as_ref(), &spec)? {
+        let decided = decide::up(self.lifecycle.state(), self.spec.as_ref(), &spec);
+        match decided.map_err(|shrink| Error::DiskWouldShrink { role: self.role, shrink })? {
             Action::Nothing => return Ok(Some(false)),
             Action::Wait => {
                 report.step(format!("waiting for {}, which is starting", self.name));
@@ -213,6 +233,7 @@ impl Machine {
         if let Err(error) = started {
             let failure = error.failure();
             self.fail(&failure);
+            self.want_no_more_unless_native();
             return Err(failure.into());
         }
         Ok(None)
@@ -236,6 +257,7 @@ impl Machine {
 
     /// Launches the supervisor of a machine that is off.
     async fn start(&mut self) -> Result<()> {
+        record::clear(&self.dir)?;
         self.go(Move::Start, "");
         self.publish();
         let began = Instant::now();
@@ -262,6 +284,7 @@ impl Machine {
     async fn down(&mut self, force: bool, limit: Duration, reason: &str) -> Result<StopReply> {
         self.want(false)?;
         self.retry_at = None;
+        self.found = false;
         let Some(supervised) = self.supervisor.take() else {
             self.publish();
             return Ok(StopReply::default());
@@ -286,11 +309,14 @@ impl Machine {
     /// Takes what the supervisor told.
     fn status(&mut self, status: MachineStatus) {
         let state = self.lifecycle.state();
+        self.found = false;
         self.timeline.take(&status);
         match status.phase() {
             Phase::Ready if state == State::Starting => {
                 self.go(Move::Ready, "");
                 self.ready_since = Some(Instant::now());
+                // Whoever is told that it is up can dial it.
+                self.publish();
                 for reply in self.waiting.drain(..) {
                     answer(reply, Ok(true));
                 }
@@ -311,6 +337,7 @@ impl Machine {
     /// The supervisor is gone, and its machine with it.
     fn gone(&mut self) {
         self.supervisor = None;
+        self.found = false;
         let ran = self.ready_since.take().map_or(Duration::ZERO, |since| since.elapsed());
         match supervisor::last_words(&self.dir) {
             Some(failure) => self.failed(failure, ran),
@@ -335,7 +362,16 @@ impl Machine {
     fn failed(&mut self, failure: Failure, ran: Duration) {
         let somebody_waits = !self.waiting.is_empty();
         self.fail(&failure);
-        if somebody_waits || !self.dir.wanted().exists() {
+        if somebody_waits {
+            self.want_no_more_unless_native();
+            return;
+        }
+        if !self.dir.wanted().exists() {
+            return;
+        }
+        if let Err(failure) = offer::may_start(*self.placement.borrow(), self.role) {
+            tracing::info!(machine = %self.name, %failure, "the machine is not started again");
+            self.want_no_more_unless_native();
             return;
         }
         match self.retries.failed(ran) {
@@ -374,6 +410,15 @@ impl Machine {
         done.map_err(|source| Error::File { path, source })
     }
 
+    /// Who wanted a foreign machine that did not start was told; the next one who needs it asks anew (spec 6.5).
+    fn want_no_more_unless_native(&self) {
+        if self.role != Role::Native
+            && let Err(error) = self.want(false)
+        {
+            tracing::warn!(machine = %self.name, %error, "cannot note that the machine is not wanted");
+        }
+    }
+
     fn go(&mut self, event: Move, reason: &str) {
         match self.lifecycle.apply(event) {
             Ok(transition) => {
@@ -408,33 +453,25 @@ impl Machine {
                 s.trouble.clear();
             }
         });
-        let ready = self.readiness();
+        let trouble = self.snapshot.borrow().trouble.clone();
+        let ready = ready::of(&Circumstances {
+            role: self.role,
+            state,
+            found: self.found,
+            retry_in: self.retry_at.map(|at| at.saturating_duration_since(Instant::now())),
+            trouble: &trouble,
+            channel: &self.dir.channel_socket(),
+        });
         self.ready.send_if_modified(|now| {
-            let same =
-                matches!((&*now, &ready), (Ready::Yes(_), Ready::Yes(_)) | (Ready::Coming, Ready::Coming));
+            let same = matches!(
+                (&*now, &ready),
+                (Ready::Yes(_), Ready::Yes(_))
+                    | (Ready::Coming, Ready::Coming)
+                    | (Ready::Found, Ready::Found)
+            );
             *now = ready;
             !same
         });
-    }
-
-    fn readiness(&self) -> Ready {
-        match self.lifecycle.state() {
-            State::Running | State::Idle => {
-                // A vsock could be dialled from here too, but its token is the supervisor's alone: its hub dials.
-                Ready::Yes(Dialer::hub(self.dir.channel_socket()))
-            }
-            State::Starting => Ready::Coming,
-            State::Failed if self.retry_at.is_some() => Ready::Coming,
-            State::Failed => {
-                let trouble = self.snapshot.borrow().trouble.clone();
-                Ready::No(Failure::new(
-                    "engine-failed",
-                    format!("the engine has failed: {trouble}"),
-                    "dhow up",
-                ))
-            }
-            state => Ready::No(Failure::new("engine-off", format!("the engine is {state}"), "dhow up")),
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the native machine should be made of: the configuration, the boot assets and the host's probes, put together.
+//! What an engine machine should be made of: the configuration, the boot assets and the host's probes, put together.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -7,7 +7,10 @@ use dhow_assets::{BuildOptions, Bundle, Store};
 use dhow_channel::vsock_usable;
 use dhow_home::Home;
 use dhow_hypervisor::probe;
-use dhow_model::{Accelerator, Arch, ChannelKind, Config, MachineName, MachineSpec, Size};
+use dhow_model::config::{Dns, Wish};
+use dhow_model::{Accelerator, Arch, ChannelKind, Config, MachineSpec, Role, Size};
+
+use tokio::sync::Mutex;
 
 use crate::progress::Reporter;
 use crate::timeline::Timeline;
@@ -16,57 +19,99 @@ use crate::{Error, Result};
 /// Free space below which nothing is started: logs, the description and the data disk's first blocks must fit.
 const ROOM: Size = Size::mib(512);
 
-/// Computes the description, building boot assets where there are none.
-///
-/// # Errors
-/// When this host cannot run it, or boot assets cannot be had.
-pub async fn native(
-    home: &Home,
-    config: &Config,
-    timeline: &mut Timeline,
-    report: &Reporter,
-) -> Result<MachineSpec> {
-    let arch = Arch::host().ok_or(Error::Host)?;
-    room(home.root())?;
+/// Makes plans, one at a time: two would build the same assets.
+#[derive(Debug, Default)]
+pub(crate) struct Planner {
+    one: Mutex<()>,
+    /// What every plan is, instead of what this host has.
+    #[cfg(test)]
+    given: Option<fn(Role) -> MachineSpec>,
+}
 
-    let began = Instant::now();
-    report.step("choosing how to run the guest");
-    let choice = probe::accelerator(arch, config.machine.accelerator).await?;
-    blocking(move || Ok(dhow_hypervisor::Qemu::find(arch)?)).await?;
-    timeline.step("probe", began, choice.reason.clone());
-    report.detail(choice.reason);
+impl Planner {
+    /// Plans what `given` says.
+    #[cfg(test)]
+    pub(crate) fn given(given: fn(Role) -> MachineSpec) -> Self {
+        Self { given: Some(given), ..Self::default() }
+    }
 
-    let began = Instant::now();
-    report.step("checking boot assets");
-    let bundle = assets(home, config, arch, report.clone()).await?;
-    timeline.step("assets", began, bundle.id.clone());
+    /// Computes the description of a role's machine, building boot assets where there are none. `arch` is the guest's.
+    ///
+    /// # Errors
+    /// When this host cannot run it, or boot assets cannot be had.
+    pub(crate) async fn machine(
+        &self,
+        home: &Home,
+        config: &Config,
+        role: Role,
+        arch: Arch,
+        timeline: &mut Timeline,
+        report: &Reporter,
+    ) -> Result<MachineSpec> {
+        let _one = self.one.lock().await;
+        #[cfg(test)]
+        if let Some(given) = self.given {
+            return Ok(given(role));
+        }
+        room(home.root())?;
 
-    Ok(spec(config, arch, choice.accelerator, channel(), host_cpus(), bundle))
+        let began = Instant::now();
+        report.step("choosing how to run the guest");
+        let choice = probe::accelerator(arch, wish(config, role)).await?;
+        blocking(move || Ok(dhow_hypervisor::Qemu::find(arch)?)).await?;
+        timeline.step("probe", began, choice.reason.clone());
+        report.detail(choice.reason);
+
+        let began = Instant::now();
+        report.step("checking boot assets");
+        let bundle = assets(home, config, arch, report.clone()).await?;
+        timeline.step("assets", began, bundle.id.clone());
+
+        Ok(spec(config, role, arch, choice.accelerator, channel(), host_cpus(), bundle))
+    }
+}
+
+/// What should execute the guest's instructions. No processor runs a foreign machine's.
+const fn wish(config: &Config, role: Role) -> Wish {
+    match role {
+        Role::Native => config.machine.accelerator,
+        Role::Foreign => Wish::Tcg,
+    }
 }
 
 /// The description, from facts only.
 fn spec(
     config: &Config,
+    role: Role,
     arch: Arch,
     accelerator: Accelerator,
     channel: ChannelKind,
     host_cpus: u32,
     bundle: Bundle,
 ) -> MachineSpec {
+    let (cpus, memory, disk) = match role {
+        Role::Native => (config.machine.cpus, config.machine.memory, config.machine.disk),
+        Role::Foreign => (config.foreign.cpus, config.foreign.memory, config.foreign.disk),
+    };
+    // The host has one port for names, and the native machine's supervisor has it.
+    let dns = match role {
+        Role::Native => config.dns.clone(),
+        Role::Foreign => Dns { port: 0 },
+    };
     MachineSpec {
-        name: MachineName::native(),
+        name: role.machine(),
         arch,
         accelerator,
-        cpus: config.machine.cpus.resolve(host_cpus),
-        memory: config.machine.memory,
-        disk: config.machine.disk,
+        cpus: cpus.resolve(host_cpus),
+        memory,
+        disk,
         kernel: bundle.kernel,
         initrd: bundle.initrd,
         root: bundle.root,
         cmdline: dhow_hypervisor::cmdline(arch, accelerator),
         channel,
         network: config.network.clone(),
-        dns: config.dns.clone(),
+        dns,
     }
 }
 

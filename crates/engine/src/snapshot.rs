@@ -47,6 +47,8 @@ pub enum Ready {
     Yes(Dialer),
     /// It is on its way: wait for the next value.
     Coming,
+    /// It ran before this daemon did, and is about to say how it is: wait for the next value.
+    Found,
     /// It is off, and nothing will change that by itself.
     No(Failure),
 }
