@@ -1,24 +1,56 @@
 //! The face's own answers, in the form in which dockerd gives them.
 
+use crate::decisions;
 use crate::engines::Unavailable;
 use crate::error::Broken;
 use crate::trace::{self, TraceId};
 
-/// Docker's error: JSON with a message.
-pub(crate) fn json(status: u16, reason: &str, message: &str, trace: &TraceId) -> Vec<u8> {
-    let body = format!("{}\n", serde_json::json!({ "message": message }));
-    format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n{}: {trace}\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        trace::HEADER,
-        body.len()
-    )
-    .into_bytes()
+/// An error of the face's own, in Docker's form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) status: u16,
+    pub(crate) message: String,
+    /// The value of `X-Dhow-Placement`.
+    pub(crate) label: Option<String>,
+}
+
+impl Said {
+    /// JSON with a message. `keep_alive`: the connection goes on.
+    pub(crate) fn bytes(&self, keep_alive: bool, trace: &TraceId) -> Vec<u8> {
+        let body = format!("{}\n", serde_json::json!({ "message": self.message }));
+        let label = self.label.iter().map(|label| format!("{}: {label}\r\n", decisions::HEADER));
+        format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\n{}: {trace}\r\n{}Content-Length: {}\r\n{}\r\n{body}",
+            self.status,
+            reason(self.status),
+            trace::HEADER,
+            label.collect::<String>(),
+            body.len(),
+            if keep_alive { "" } else { "Connection: close\r\n" },
+        )
+        .into_bytes()
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        404 => "Not Found",
+        409 => "Conflict",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        _ => "Internal Server Error",
+    }
+}
+
+/// The last answer on a connection.
+fn json(status: u16, message: String, trace: &TraceId) -> Vec<u8> {
+    Said { status, message, label: None }.bytes(false, trace)
 }
 
 /// The engine cannot be reached (spec 3.3).
 pub(crate) fn unavailable(why: &Unavailable, trace: &TraceId) -> Vec<u8> {
-    json(503, "Service Unavailable", &format!("{}; run `{}`", why.what, why.run), trace)
+    json(503, why.to_string(), trace)
 }
 
 /// What a client is told when its exchange broke before an answer began; `None` where nobody would read it.
@@ -38,10 +70,8 @@ pub(crate) fn broken(why: &Broken, trace: &TraceId) -> Option<Vec<u8>> {
             Some(plain(words, words))
         }
         Broken::Malformed(_) => Some(plain("400 Bad Request", "400 Bad Request")),
-        Broken::BadBody(_) => Some(json(400, "Bad Request", &why.to_string(), trace)),
-        Broken::NoAnswer | Broken::BadAnswer(_) => {
-            Some(json(502, "Bad Gateway", &format!("{why}; see `dhow logs`"), trace))
-        }
+        Broken::BadBody(_) => Some(json(400, why.to_string(), trace)),
+        Broken::NoAnswer | Broken::BadAnswer(_) => Some(json(502, format!("{why}; see `dhow logs`"), trace)),
         Broken::ClientGone | Broken::Truncated => None,
     }
 }

@@ -3,22 +3,26 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use dhow_model::Role;
+use dhow_model::{Placement, Role};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::answer;
+use crate::decisions::{self, Decisions};
 use crate::engines::{ByteStream, Engines, Unavailable};
 use crate::error::Broken;
-use crate::hooks::{Hooks, LifecycleCall};
+use crate::hooks::Hooks;
+use crate::merge;
+use crate::place::{Plan, Stop};
 use crate::pool::{Connection, Pools};
-use crate::resolve;
-use crate::route::{Action, Route, route};
+use crate::registry::Workloads;
+use crate::route::{Route, Whole, route};
+use crate::session::Sessions;
 use crate::stats::{Counters, Gauge};
 use crate::trace::TraceId;
 use crate::wire::buffer::Buffer;
 use crate::wire::client::{Client, Incoming};
-use crate::wire::exchange::{Exchange, Hold, Rest, Upload};
+use crate::wire::exchange::{Exchange, Rest, Upload};
 use crate::wire::head::Request;
 use crate::wire::outgoing::Outgoing;
 use crate::wire::tunnel::Tunnel;
@@ -29,6 +33,9 @@ pub(crate) struct Shared {
     pub(crate) pools: Pools,
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) counters: Counters,
+    pub(crate) workloads: Workloads,
+    pub(crate) decisions: Decisions,
+    pub(crate) sessions: Sessions,
 }
 
 /// What becomes of the connection after a request.
@@ -62,7 +69,15 @@ impl Shared {
         let _in_flight = Gauge::new(&self.counters.in_flight);
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let route = route(&request.method, &request.target);
-        let mut call = self.announce(&route, &request.trace).await;
+        if let Route::Whole(whole) = &route
+            && self.both_run()
+        {
+            return self.whole(client, &request, *whole).await;
+        }
+        let mut plan = match self.place(&mut client, &request, &route).await {
+            Ok(plan) => plan,
+            Err(stop) => return self.stop(client, &request, stop).await,
+        };
         let mut body = request.body;
         let head = std::mem::take(&mut request.forward);
         let out = match Outgoing::new(head, &mut body, &mut client.buffer) {
@@ -73,18 +88,19 @@ impl Shared {
             }
         };
         let mut upload = Upload { out, body };
-        let mut connection = match self.pools.of(Role::Native).take().await {
+        let pool = self.pools.of(plan.role);
+        let mut connection = match pool.take().await {
             Ok(connection) => connection,
             Err(why) => return self.unavailable(client, &why, &request.trace).await,
         };
         loop {
             let ended = self
-                .exchange(&mut client, spare, &mut connection, &request, &mut upload, &route, &mut call)
+                .exchange(&mut client, spare, &mut connection, &request, &mut upload, &route, &mut plan)
                 .await;
             match ended {
                 Ended::Done { reuse_engine, keep_client } => {
                     if reuse_engine {
-                        self.pools.of(Role::Native).put(connection);
+                        pool.put(connection);
                     }
                     client.buffer.shrink();
                     spare.shrink();
@@ -93,7 +109,7 @@ impl Shared {
                 Ended::Stale => {
                     tracing::debug!("a pooled connection was dead; the request is sent again");
                     upload.out.rewind();
-                    connection = match self.pools.of(Role::Native).dial().await {
+                    connection = match pool.dial().await {
                         Ok(connection) => connection,
                         Err(why) => return self.unavailable(client, &why, &request.trace).await,
                     };
@@ -114,24 +130,55 @@ impl Shared {
         }
     }
 
-    /// Resolves the container of a lifecycle call and tells the hooks.
-    async fn announce(&self, route: &Route, trace: &TraceId) -> Option<LifecycleCall> {
-        match route {
-            Route::Container { action, reference } if action.is_lifecycle() => {
-                let id = resolve::canonical_id(self.pools.of(Role::Native), reference, trace).await?;
-                let call =
-                    LifecycleCall { action: *action, id, reference: reference.clone(), trace: trace.clone() };
-                self.hooks.before(&call).await;
-                Some(call)
-            }
-            Route::Create => Some(LifecycleCall {
-                action: Action::Create,
-                id: String::new(),
-                reference: String::new(),
-                trace: trace.clone(),
-            }),
-            _ => None,
+    /// Answers what is whole only with both engines' parts.
+    async fn whole(&self, mut client: Client, request: &Request, whole: Whole) -> Next {
+        let machines = self.machines(&request.trace);
+        let keep = client.discard(request.body) && request.keep_alive;
+        if whole == Whole::Events {
+            let keep = merge::events(&mut client, request, machines).await && keep;
+            return if keep { Next::Request(client) } else { Next::close(client).await };
         }
+        let answer = merge::answer(whole, request, machines).await;
+        self.answered(client, keep, &answer).await
+    }
+
+    /// Sends an answer of the face's own.
+    async fn answered(&self, mut client: Client, keep: bool, answer: &[u8]) -> Next {
+        if !keep {
+            client.finish(answer).await;
+            return Next::Close;
+        }
+        match client.say(answer).await {
+            Ok(()) => {
+                self.counters.bytes.fetch_add(answer.len() as u64, Ordering::Relaxed);
+                client.buffer.shrink();
+                Next::Request(client)
+            }
+            Err(_) => Next::Close,
+        }
+    }
+
+    /// Tells the client why its request goes nowhere.
+    async fn stop(&self, mut client: Client, request: &Request, stop: Stop) -> Next {
+        match stop {
+            Stop::Said(said) => {
+                tracing::info!(status = said.status, why = %said.message, "refused");
+                let keep = client.discard(request.body) && request.keep_alive;
+                let answer = said.bytes(keep, &request.trace);
+                self.answered(client, keep, &answer).await
+            }
+            Stop::Unavailable(why) => self.unavailable(client, &why, &request.trace).await,
+            Stop::Broken(broken) => {
+                refuse(client, &broken, &request.trace).await;
+                Next::Close
+            }
+        }
+    }
+
+    /// Whether there are two engines to be asked.
+    fn both_run(&self) -> bool {
+        self.engines.placement() == Placement::ForeignMachine
+            && self.engines.running().len() == Role::ALL.len()
     }
 
     #[allow(clippy::too_many_arguments, reason = "they are the locals of `handle`, lent for one attempt")]
@@ -143,13 +190,9 @@ impl Shared {
         request: &Request,
         upload: &mut Upload,
         route: &Route,
-        call: &mut Option<LifecycleCall>,
+        plan: &mut Plan,
     ) -> Ended {
-        let hold = match (route, &call) {
-            (_, None) => Hold::Nothing,
-            (Route::Create, _) => Hold::Content,
-            _ => Hold::Head,
-        };
+        let label = plan.label.take();
         let sent_before = upload.out.written();
         let mut exchange = Exchange::new(
             client,
@@ -159,11 +202,13 @@ impl Shared {
             upload,
             std::mem::take(spare),
         )
-        .hold(hold)
-        .may_hijack(route.may_hijack());
+        .hold(plan.hold())
+        .may_hijack(route.may_hijack())
+        .was_continued(plan.continued)
+        .label(label.as_deref().map(|label| (decisions::HEADER, label)));
         let ended = loop {
             match exchange.run().await {
-                Ok(Rest::Held { status, content }) => self.report(call, status, &content).await,
+                Ok(Rest::Held { status, content }) => self.report(plan, status, &content).await,
                 Ok(Rest::Done { reuse_engine, keep_client }) => {
                     break Ended::Done { reuse_engine, keep_client };
                 }
@@ -175,19 +220,8 @@ impl Shared {
         let received = exchange.back.written();
         *spare = std::mem::take(&mut exchange.buffer);
         self.counters.bytes.fetch_add(upload.out.written() - sent_before + received, Ordering::Relaxed);
+        plan.label = label;
         ended
-    }
-
-    /// Tells the hooks how a call ended. A create has its ID only now, and only if it succeeded.
-    async fn report(&self, call: &mut Option<LifecycleCall>, status: u16, content: &[u8]) {
-        let Some(mut call) = call.take() else { return };
-        if call.action == Action::Create {
-            match resolve::id_in(content).filter(|_| status == 201) {
-                Some(id) => call.id = id,
-                None => return,
-            }
-        }
-        self.hooks.after(&call, status).await;
     }
 
     async fn tunnel(

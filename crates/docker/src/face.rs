@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dhow_model::{Placement, Record, Role};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -11,10 +12,13 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{self, Shared};
+use crate::decisions::Decisions;
 use crate::engines::Engines;
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
 use crate::pool::Pools;
+use crate::registry::Workloads;
+use crate::session::Sessions;
 use crate::stats::{Counters, Stats};
 use crate::wire::client::Client;
 
@@ -39,7 +43,16 @@ impl Face {
     #[must_use]
     pub fn new(engines: Arc<dyn Engines>, hooks: Arc<dyn Hooks>) -> Self {
         let pools = Pools::new(&engines);
-        let shared = Shared { engines, pools, hooks, counters: Counters::default() };
+        let workloads = Workloads::new(Arc::clone(&engines));
+        let shared = Shared {
+            engines,
+            pools,
+            hooks,
+            workloads,
+            counters: Counters::default(),
+            decisions: Decisions::default(),
+            sessions: Sessions::default(),
+        };
         Self { shared: Arc::new(shared), grace: GRACE }
     }
 
@@ -61,6 +74,25 @@ impl Face {
     /// Closes idle connections to the engines, for an owner who knows that one went away.
     pub fn forget_idle(&self) {
         self.shared.pools.all().iter().for_each(|pool| pool.clear());
+    }
+
+    /// Tells the face that a machine runs now, or that it has gone without [`Face::machine_stopping`]. In a Tokio runtime.
+    pub fn machine_changed(&self, role: Role, running: bool) {
+        self.shared.pools.of(role).clear();
+        if running && self.shared.engines.placement() == Placement::ForeignMachine {
+            self.shared.workloads.started(role);
+        }
+    }
+
+    /// Tells the face that a machine is about to stop: connections of the face's own to its engine end, for which dockerd
+    /// would wait. Returns what is in it, for [`Engines::record`] to give back while it is off (spec 2.6); `None` in the
+    /// default placement, where nobody asks.
+    pub async fn machine_stopping(&self, role: Role) -> Option<Record> {
+        self.shared.pools.of(role).clear();
+        match self.shared.engines.placement() {
+            Placement::NativeMachine => None,
+            Placement::ForeignMachine => Some(self.shared.workloads.stopping(role).await),
+        }
     }
 
     /// Serves clients of our own user and of root until `cancel`, then lets requests end within the grace period.
@@ -107,6 +139,7 @@ impl Face {
             );
             clients.shutdown().await;
         }
+        self.shared.workloads.end().await;
         self.forget_idle();
         outcome
     }

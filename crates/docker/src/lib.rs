@@ -12,19 +12,32 @@
 
 mod answer;
 mod ask;
+mod build;
 mod connection;
+mod create;
+mod decisions;
+mod description;
 mod engines;
 mod error;
 mod face;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hooks;
+mod images;
+mod merge;
+mod note;
+mod place;
 mod pool;
 pub mod registry;
 mod resolve;
 pub mod route;
+mod session;
+mod session_table;
 mod stats;
 mod trace;
 mod wire;
 
+pub use decisions::HEADER as PLACEMENT_HEADER;
 pub use engines::{ByteStream, Engines, Unavailable};
 pub use error::{Error, Result};
 pub use face::Face;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Broken;
+use crate::wire::body::Body;
 use crate::wire::buffer::Buffer;
 use crate::wire::head::{self, HTTP2_PREFACE, MAX_HEAD, Request};
 
@@ -80,6 +81,39 @@ impl Client {
                 Ok(Err(_)) | Err(_) => return Ok(Incoming::End),
             }
         }
+    }
+
+    /// Reads the body that begins in the buffer up to its end and leaves it there, to be forwarded as it is. Returns its content
+    /// without the coding; `None` if it has more than `limit` bytes, or if the client ends before it does.
+    pub(crate) async fn hold(&mut self, mut body: Body, limit: usize) -> Result<Option<Vec<u8>>, Broken> {
+        // Room for what the chunked coding adds.
+        let room = 2 * limit;
+        let (mut content, mut seen) = (Vec::new(), 0);
+        loop {
+            seen += body.scan(&self.buffer.filled()[seen..], |data| content.extend_from_slice(data))?;
+            if content.len() > limit || (!body.is_done() && (self.ended || !self.buffer.has_room(room))) {
+                return Ok(None);
+            }
+            if body.is_done() {
+                return Ok(Some(content));
+            }
+            let read = std::future::poll_fn(|cx| self.poll_read(cx, room)).await;
+            read.map_err(|_| Broken::ClientGone)?;
+        }
+    }
+
+    /// Drops the body that begins in the buffer, if all of it is there.
+    pub(crate) fn discard(&mut self, mut body: Body) -> bool {
+        match body.scan(self.buffer.filled(), |_| {}) {
+            Ok(n) => self.buffer.consume(n),
+            Err(_) => return false,
+        }
+        body.is_done()
+    }
+
+    /// Sends a whole message, or a part of one, that is the face's own.
+    pub(crate) async fn say(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        self.stream.write_all(bytes).await.map_err(|_| Broken::ClientGone)
     }
 
     /// Reads into the buffer, at most to `limit`. `Ok(0)`: the client has closed its half.

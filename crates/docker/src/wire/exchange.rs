@@ -80,6 +80,10 @@ pub(crate) struct Exchange<'a> {
     receiving: Receiving,
     hold: Hold,
     hijack: bool,
+    /// The client has had its `100 Continue` from the face; the engine's own is dropped.
+    continued: bool,
+    /// A header that the answer gets.
+    label: Option<(&'static str, &'a str)>,
     reused: bool,
     /// From the engine, not yet sent to the client.
     pub(crate) buffer: Buffer,
@@ -109,6 +113,8 @@ impl<'a> Exchange<'a> {
             receiving: Receiving::Head,
             hold: Hold::Nothing,
             hijack: false,
+            continued: false,
+            label: None,
             reused,
             buffer,
             back: Outgoing::default(),
@@ -128,6 +134,18 @@ impl<'a> Exchange<'a> {
     /// An answer `200` without framing turns the connection into a two-way stream.
     pub(crate) fn may_hijack(mut self, hijack: bool) -> Self {
         self.hijack = hijack;
+        self
+    }
+
+    /// The face has sent `100 Continue` already, so that it could read the body.
+    pub(crate) fn was_continued(mut self, continued: bool) -> Self {
+        self.continued = continued;
+        self
+    }
+
+    /// A header to add to the answer.
+    pub(crate) fn label(mut self, label: Option<(&'static str, &'a str)>) -> Self {
+        self.label = label;
         self
     }
 
@@ -236,9 +254,15 @@ impl<'a> Exchange<'a> {
             };
         };
         self.buffer.consume(answer.len);
+        if answer.status == 100 && std::mem::take(&mut self.continued) {
+            return Poll::Ready(Ok(None));
+        }
         if answer.is_informational() {
             self.back = Outgoing::raw(answer.forward);
             return Poll::Ready(Ok(None));
+        }
+        if let Some((name, value)) = self.label {
+            answer.add(name, value);
         }
         self.answer_body = answer.body;
         let succeeded = matches!(answer.status, 200..=299);

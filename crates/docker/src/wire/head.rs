@@ -27,13 +27,38 @@ pub(crate) struct Request {
     pub(crate) body: Body,
     /// The client wants to go on with this connection.
     pub(crate) keep_alive: bool,
+    pub(crate) expect: Expect,
     pub(crate) trace: TraceId,
+}
+
+/// What a client wants to be told before it sends its body (RFC 9110, 10.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Expect {
+    #[default]
+    Nothing,
+    /// `100 Continue`, which Go's server sends when a handler begins to read the body.
+    Continue,
+    /// Something that Go's server refuses with 417.
+    Other,
 }
 
 impl Request {
     /// May be sent a second time although the first may have been carried out (RFC 9110, 9.2.2).
     pub(crate) fn is_repeatable(&self) -> bool {
         matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE")
+    }
+}
+
+impl Request {
+    /// The first value of this header, whatever its case, before the head was given away to be forwarded.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let found = with_headers(|headers| {
+            let mut parsed = httparse::Request::new(headers);
+            let _complete = parsed.parse(&self.forward)?;
+            let header = parsed.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+            Ok(Ok(header.map(|header| String::from_utf8_lossy(header.value.trim_ascii()).into_owned())))
+        });
+        found.ok().flatten()
     }
 }
 
@@ -49,6 +74,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Adds a header as the last.
+    pub(crate) fn add(&mut self, name: &str, value: &str) {
+        self.forward.truncate(self.forward.trim_ascii_end().len());
+        self.forward.extend_from_slice(format!("\r\n{name}: {value}\r\n\r\n").as_bytes());
+    }
+
     /// `100 Continue` and the like: another answer follows. `101` is final, what follows it is not HTTP.
     pub(crate) fn is_informational(&self) -> bool {
         (100..200).contains(&self.status) && self.status != 101
@@ -81,6 +112,7 @@ fn judge_request(bytes: &[u8], len: usize, parsed: &httparse::Request<'_, '_>) -
         forward,
         body: if facts.chunked { Body::CHUNKED } else { Body::Length(facts.length.unwrap_or(0)) },
         keep_alive: facts.keeps_alive(newer),
+        expect: facts.expect(newer),
         trace,
     })
 }
@@ -146,6 +178,7 @@ struct Facts<'a> {
     close: bool,
     keep_alive: bool,
     trace: Option<&'a [u8]>,
+    expect: Option<&'a [u8]>,
 }
 
 impl<'a> Facts<'a> {
@@ -178,6 +211,9 @@ impl<'a> Facts<'a> {
                     // Two of them are as good as none: neither side could tell which one counts.
                     facts.trace = if facts.trace.is_none() { Some(value) } else { Some(b"") };
                 }
+                6 if header.name.eq_ignore_ascii_case("expect") && facts.expect.is_none() => {
+                    facts.expect = Some(value);
+                }
                 _ => {}
             }
         }
@@ -186,6 +222,28 @@ impl<'a> Facts<'a> {
         }
         facts.length = length.map(decimal).transpose()?;
         Ok(facts)
+    }
+
+    /// As Go's server takes it: only of HTTP/1.1, and only where a body is to come.
+    fn expect(&self, newer: bool) -> Expect {
+        let asked = |value: &[u8]| {
+            value
+                .split(|byte| matches!(byte, b',' | b' '))
+                .any(|word| word.eq_ignore_ascii_case(b"100-continue"))
+        };
+        match self.expect {
+            Some(value) if !asked(value) => {
+                if value.is_empty() {
+                    Expect::Nothing
+                } else {
+                    Expect::Other
+                }
+            }
+            Some(_) if newer && (self.chunked || self.length.is_some_and(|length| length > 0)) => {
+                Expect::Continue
+            }
+            _ => Expect::Nothing,
+        }
     }
 
     fn keeps_alive(&self, newer: bool) -> bool {

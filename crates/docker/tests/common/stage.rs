@@ -101,7 +101,7 @@ impl Peer {
         got
     }
 
-    /// A head up to its empty line, without the trace header that the face adds (which must be there).
+    /// A head up to its empty line, without the headers that the face adds; that with the trace must be there.
     pub fn head(&mut self) -> String {
         let (head, trace) = split_trace(&self.raw_head());
         assert!(trace.is_some(), "no trace in {head:?}");
@@ -157,11 +157,11 @@ impl Peer {
     }
 }
 
-/// A head and its trace ID apart.
+/// A head and its trace ID apart, without the header that tells a placement.
 pub fn split_trace(head: &str) -> (String, Option<String>) {
     let mut trace = None;
     let mut rest = String::new();
-    for line in head.split_inclusive("\r\n") {
+    for line in head.split_inclusive("\r\n").filter(|line| !line.starts_with("X-Dhow-Placement: ")) {
         match line.strip_prefix("X-Trace-Id: ") {
             Some(id) => trace = Some(id.trim_end().to_owned()),
             None => rest.push_str(line),
