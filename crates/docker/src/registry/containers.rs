@@ -77,12 +77,9 @@ impl Containers {
 
     /// Gives a container that is there another name of its own.
     pub(super) fn rename(&mut self, id: &str, name: &str) {
-        let Some((id, container)) = self.by_id.get_key_value(id) else { return };
-        let (id, before) = (id.clone(), container.own_name().cloned());
-        if let Some(before) = before {
-            self.detach(&before);
+        if let Some((id, _)) = self.by_id.get_key_value(id) {
+            self.give(&id.clone(), name.into());
         }
-        self.give(&id, name.into());
     }
 
     /// Takes a name from whoever has it.
@@ -155,22 +152,28 @@ impl Containers {
         })
     }
 
+    /// A name has one owner, and a container one name of its own.
     fn give(&mut self, id: &Text, name: Text) {
         if name.is_empty() || self.by_name.get(&name) == Some(id) {
             return;
         }
         self.detach(&name);
-        if let Some(Container { names, .. }) = self.by_id.get_mut(id) {
-            let at = if is_own(&name) { 0 } else { names.len() };
-            names.insert(at, name.clone());
-            self.by_name.insert(name, id.clone());
+        let Some(container) = self.by_id.get_mut(id) else { return };
+        if is_own(&name) {
+            if container.own_name().is_some() {
+                self.by_name.remove(&container.names.remove(0));
+            }
+            container.names.insert(0, name.clone());
+        } else {
+            container.names.push(name.clone());
         }
+        self.by_name.insert(name, id.clone());
     }
 }
 
 impl Container {
     fn own_name(&self) -> Option<&Text> {
-        self.names.iter().find(|name| is_own(name))
+        self.names.first().filter(|name| is_own(name))
     }
 }
 
