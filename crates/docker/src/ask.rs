@@ -19,13 +19,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Largest answer that is read whole, unless the question says otherwise.
 const MAX_CONTENT: usize = 64 << 20;
 
-/// Something that the face asks for itself.
+/// Something that the face asks for itself, without a body.
 #[derive(Debug, Clone)]
 pub(crate) struct Question<'a> {
     method: &'a str,
     target: &'a str,
     headers: Vec<(&'a str, &'a str)>,
-    body: &'a [u8],
     trace: &'a TraceId,
     within: Duration,
     at_most: usize,
@@ -78,18 +77,12 @@ impl<'a> Question<'a> {
     }
 
     pub(crate) fn new(method: &'a str, target: &'a str, trace: &'a TraceId) -> Self {
-        Self { method, target, headers: Vec::new(), body: &[], trace, within: LIMIT, at_most: MAX_CONTENT }
+        Self { method, target, headers: Vec::new(), trace, within: LIMIT, at_most: MAX_CONTENT }
     }
 
-    /// A further header. `Host`, `User-Agent`, the trace and the body's length are there already.
+    /// A further header. `Host`, `User-Agent` and the trace are there already.
     pub(crate) fn header(mut self, name: &'a str, value: &'a str) -> Self {
         self.headers.push((name, value));
-        self
-    }
-
-    /// A body.
-    pub(crate) fn body(mut self, body: &'a [u8]) -> Self {
-        self.body = body;
         self
     }
 
@@ -185,11 +178,11 @@ impl<'a> Question<'a> {
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if !self.body.is_empty() || matches!(self.method, "POST" | "PUT") {
-            head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+        if matches!(self.method, "POST" | "PUT") {
+            head.push_str("Content-Length: 0\r\n");
         }
         head.push_str("\r\n");
-        [head.as_bytes(), self.body].concat()
+        head.into_bytes()
     }
 }
 
@@ -201,11 +194,6 @@ impl Answer {
 }
 
 impl Reply<'_> {
-    /// The value of this header, whatever its case.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        header(&self.headers, name)
-    }
-
     /// The next piece of the content, as it arrives; `None` at its end. Without a time limit. May be cancelled between pieces
     /// without losing one.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Broken> {

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::engines::Unavailable;
+
 /// An error of the face that its owner (the daemon) sees.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -9,6 +11,15 @@ pub enum Error {
     /// The Docker socket stopped accepting connections.
     #[error("the Docker socket cannot accept connections: {0}")]
     Accept(#[source] io::Error),
+    /// No engine that can be asked has this container.
+    #[error("no such container: {0}; `docker ps --all` lists them")]
+    NoSuchContainer(String),
+    /// Both engines have a container that the reference may mean.
+    #[error("{0}")]
+    Ambiguous(String),
+    /// An engine that has to be asked cannot be reached.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// The crate's result.

@@ -64,6 +64,10 @@ impl Face {
         self
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// What is going on.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -42,6 +42,7 @@ pub(crate) struct Plan {
     /// `100 Continue` was sent, so that the body could be read.
     pub(crate) continued: bool,
     /// Dropped when the request has ended, with what it became.
+    #[allow(dead_code, reason = "held, not read")]
     pub(crate) guard: Option<Guard>,
 }
 
