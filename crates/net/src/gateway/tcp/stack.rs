@@ -20,6 +20,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// One that does not answer for this long is gone.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long an acknowledgement waits for bytes that it could travel with: each packet less is an interrupt less in the guest.
+/// More than one full segment is acknowledged at once.
+const ACK_DELAY: Duration = Duration::from_millis(2);
+
 /// What remains to be sent after [`Stack::emit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
@@ -58,8 +62,7 @@ impl Stack {
         }
         let mut socket = Socket::new(SocketBuffer::new(vec![0; ring]), SocketBuffer::new(vec![0; ring]));
         socket.set_nagle_enabled(false);
-        // Acknowledgements leave once for each turn of the flow's task, which is delay enough.
-        socket.set_ack_delay(None);
+        socket.set_ack_delay(Some(ACK_DELAY.into()));
         // The link loses nothing; its queue is what slows a sender down.
         socket.set_congestion_control(CongestionControl::None);
         socket.set_keep_alive(Some(KEEP_ALIVE.into()));
