@@ -19,12 +19,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Largest answer that is read whole, unless the question says otherwise.
 const MAX_CONTENT: usize = 64 << 20;
 
-/// Something that the face asks for itself, without a body.
+/// Something that the face asks for itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Question<'a> {
     method: &'a str,
     target: &'a str,
     headers: Vec<(&'a str, &'a str)>,
+    body: &'a [u8],
     trace: &'a TraceId,
     within: Duration,
     at_most: usize,
@@ -77,12 +78,18 @@ impl<'a> Question<'a> {
     }
 
     pub(crate) fn new(method: &'a str, target: &'a str, trace: &'a TraceId) -> Self {
-        Self { method, target, headers: Vec::new(), trace, within: LIMIT, at_most: MAX_CONTENT }
+        Self { method, target, headers: Vec::new(), body: &[], trace, within: LIMIT, at_most: MAX_CONTENT }
     }
 
-    /// A further header. `Host`, `User-Agent` and the trace are there already.
+    /// A further header. `Host`, `User-Agent`, the trace and the body's length are there already.
     pub(crate) fn header(mut self, name: &'a str, value: &'a str) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    /// A body.
+    pub(crate) fn body(mut self, body: &'a [u8]) -> Self {
+        self.body = body;
         self
     }
 
@@ -178,11 +185,11 @@ impl<'a> Question<'a> {
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if matches!(self.method, "POST" | "PUT") {
-            head.push_str("Content-Length: 0\r\n");
+        if !self.body.is_empty() || matches!(self.method, "POST" | "PUT") {
+            head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
         }
         head.push_str("\r\n");
-        head.into_bytes()
+        [head.as_bytes(), self.body].concat()
     }
 }
 
