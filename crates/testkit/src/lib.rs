@@ -1,12 +1,14 @@
 //! What tests and benches of Dhow stand on. A command with a time limit ([`run`]), a wait with one ([`wait`]), programs
 //! of Debian's that the host need not have ([`debian`], [`tools`]), images made without a registry ([`images`]), a real
 //! dockerd without a machine ([`dockerd`]), the published description of its API ([`description`]), and a whole engine
-//! with one ([`engine`]); servers for containers to reach ([`serve`]) and what a process holds ([`process`]). The machine
+//! with one ([`engine`]); client libraries that others wrote
+//! ([`clients`]); servers for containers to reach ([`serve`]) and what a process holds ([`process`]). The machine
 //! tests are in `tests/`.
 //!
 //! Everything is kept in `.dev/` at the repository's root, made once and shared by all test processes.
 #![forbid(unsafe_code)]
 
+pub mod clients;
 pub mod debian;
 pub mod description;
 pub mod docker;

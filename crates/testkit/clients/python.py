@@ -137,6 +137,7 @@ step("top, stats, diff, inspect")
 assert any("httpd" in " ".join(process) for process in server.top()["Processes"])
 assert server.stats(stream=False)["memory_stats"]["usage"] > 0
 assert server.diff() is None or isinstance(server.diff(), list)
+server.reload()
 assert server.attrs["State"]["Running"]
 
 step("pause, rename, update, restart")
