@@ -1,8 +1,8 @@
 //! The order of a boot. Everything that can go on beside something else does: a second saved here is saved at every start.
 //!
 //! ```text
-//!  kernel ─▶ modules ─▶ config ─▶ channel ─▶ root ─▶ settings ─┬▶ data ────┬▶ containerd ─┬▶ ready
-//!                                              │               └▶ network ─┴▶ dockerd ────┘
+//!  kernel ─▶ modules ─▶ config ─▶ channel ─▶ root ─▶ settings ─┬▶ data ────┬▶ containerd ────────────┬▶ ready
+//!                                              │               └▶ network ─┴▶ translators ▶ dockerd ─┘
 //!                                              ├▶ late modules
 //!                                              └▶ read-ahead of the engine's programs
 //! ```
@@ -34,6 +34,8 @@ const EARLY_MODULES: &str = "/modules/load";
 const LATE_MODULES: &str = "/usr/lib/modules/load-order";
 /// Modules for `AF_VSOCK`, in the root.
 const VSOCK_MODULES: &str = "/usr/lib/modules/load-order-vsock";
+/// For the host to say which translators to use, which it does as soon as it is greeted.
+const TRANSLATORS: Duration = Duration::from_secs(10);
 /// Under software emulation a loaded host may need most of it.
 const ENGINE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -85,6 +87,7 @@ fn boot(steps: &Arc<Steps>) -> Result<Infallible> {
         readahead::widen(&disk)?;
         root::switch(&disk)?;
         mounts::rest()?;
+        guest.translators.open();
         Ok(((), format!("{}, {} MiB", disk.device.display(), disk.bytes >> 20)))
     })?;
     if vsock {
@@ -150,15 +153,20 @@ fn start(guest: &Arc<Guest>, runtime: &Runtime) -> Result<[Begun; 2]> {
         let _inside = runtime.enter();
         guest.ports.listen()?;
     }
-    let begun = [begin("containerd"), begin("dockerd")];
-    guest.engine.get_or_init(|| {
+    let start = |definition| {
         let _inside = runtime.enter();
-        let start = |definition| Service::start(definition, guest.reaper.clone());
-        let engine = Engine { dockerd: start(engine::dockerd()), containerd: start(engine::containerd()) };
-        tokio::spawn(guest.ports.clone().follow(engine.dockerd.watch()));
+        Service::start(definition, guest.reaper.clone())
+    };
+    let (first, containerd) = (begin("containerd"), start(engine::containerd()));
+    // dockerd starts containers by itself, and those of another architecture need their translator (spec 1.6: not for long).
+    steps.run("translators", || Ok(((), runtime.block_on(guest.translators.settled(TRANSLATORS)))))?;
+    let second = begin("dockerd");
+    guest.engine.get_or_init(|| {
+        let engine = Engine { dockerd: start(engine::dockerd()), containerd };
+        runtime.spawn(guest.ports.clone().follow(engine.dockerd.watch()));
         engine
     });
-    Ok(begun)
+    Ok([first, second])
 }
 
 /// Reports each service when it answers, and then that the guest is ready.

@@ -50,7 +50,7 @@ pub enum Mode {
 /// Writes both configurations.
 pub fn configure(network: &GuestNetwork) -> Result<()> {
     settings::write(Path::new(CONTAINERD_CONFIG), &containerd_config(log_level()))?;
-    write_dockerd(network, Mode::Serving)
+    write_dockerd(network, Mode::Serving, &[])
 }
 
 /// What the services say about themselves. A maintainer who wants all of it puts `dhow.debug` on the kernel command line.
@@ -59,9 +59,9 @@ fn log_level() -> &'static str {
     if line.split_whitespace().any(|word| word == "dhow.debug") { "debug" } else { "warn" }
 }
 
-/// Writes dockerd's configuration; it reads it again on `SIGHUP`.
-pub fn write_dockerd(network: &GuestNetwork, mode: Mode) -> Result<()> {
-    let text = serde_json::to_string_pretty(&dockerd_config(network, mode, log_level()))
+/// Writes dockerd's configuration; it reads it again on `SIGHUP`. The labels are what `docker info` tells of the engine.
+pub fn write_dockerd(network: &GuestNetwork, mode: Mode, labels: &[String]) -> Result<()> {
+    let text = serde_json::to_string_pretty(&dockerd_config(network, mode, log_level(), labels))
         .map_err(|error| Error::file("write", DOCKERD_CONFIG)(std::io::Error::other(error)))?;
     settings::write(Path::new(DOCKERD_CONFIG), &text)
 }
@@ -109,7 +109,12 @@ fn containerd_config(log_level: &str) -> String {
     )
 }
 
-fn dockerd_config(network: &GuestNetwork, mode: Mode, log_level: &str) -> serde_json::Value {
+fn dockerd_config(
+    network: &GuestNetwork,
+    mode: Mode,
+    log_level: &str,
+    labels: &[String],
+) -> serde_json::Value {
     let mtu = network.mtu;
     let (live_restore, shutdown_timeout) = match mode {
         Mode::Serving => (true, 15),
@@ -126,6 +131,7 @@ fn dockerd_config(network: &GuestNetwork, mode: Mode, log_level: &str) -> serde_
         "log-driver": "json-file",
         "log-opts": { "max-size": "20m", "max-file": "3" },
         "log-level": log_level,
+        "labels": labels,
         "default-ulimits": { "nofile": { "Name": "nofile", "Soft": 1_048_576, "Hard": 1_048_576 } },
         "live-restore": live_restore,
         "shutdown-timeout": shutdown_timeout,
@@ -153,17 +159,17 @@ mod tests {
     /// Spec 4.1 and 4.2: dockerd asks the host for each port, and listens where the user says when a request does not.
     #[test]
     fn ports_are_asked_of_the_host_at_the_address_that_the_user_chose() {
-        let config = dockerd_config(&network("127.0.0.1"), Mode::Serving, "warn");
+        let config = dockerd_config(&network("127.0.0.1"), Mode::Serving, "warn", &[]);
         assert_eq!(config["userland-proxy"], true);
         assert_eq!(config["userland-proxy-path"], proxy::PATH);
         assert_eq!(config["ip"], "127.0.0.1");
-        assert_eq!(dockerd_config(&network("0.0.0.0"), Mode::Serving, "warn")["ip"], "0.0.0.0");
+        assert_eq!(dockerd_config(&network("0.0.0.0"), Mode::Serving, "warn", &[])["ip"], "0.0.0.0");
     }
 
     #[test]
     fn a_machine_that_stops_takes_its_containers_along_and_one_that_serves_does_not() {
-        let serving = dockerd_config(&network("0.0.0.0"), Mode::Serving, "warn");
-        let stopping = dockerd_config(&network("0.0.0.0"), Mode::Stopping(7), "warn");
+        let serving = dockerd_config(&network("0.0.0.0"), Mode::Serving, "warn", &[]);
+        let stopping = dockerd_config(&network("0.0.0.0"), Mode::Stopping(7), "warn", &[]);
         assert_eq!(serving["live-restore"], true);
         assert_eq!(stopping["live-restore"], false);
         assert_eq!(stopping["shutdown-timeout"], 7);
@@ -173,7 +179,7 @@ mod tests {
     #[test]
     fn the_engine_listens_on_unix_sockets_only() {
         assert_eq!(
-            dockerd_config(&network("0.0.0.0"), Mode::Serving, "warn")["hosts"],
+            dockerd_config(&network("0.0.0.0"), Mode::Serving, "warn", &[])["hosts"],
             json!(["unix:///run/docker.sock"])
         );
         assert!(!containerd_config("warn").contains("tcp"));

@@ -137,6 +137,9 @@ pub enum Error {
         /// The end of its output.
         tail: String,
     },
+    /// Something about a translator.
+    #[error("translators: {0}")]
+    Translator(String),
     /// A thread of process 1 panicked.
     #[error("the agent panicked: {0}. This is an error in Dhow")]
     Panic(String),

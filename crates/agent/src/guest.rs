@@ -12,6 +12,7 @@ use crate::ports::Ports;
 use crate::reaper::Reaper;
 use crate::services::Service;
 use crate::steps::Steps;
+use crate::translators::Translators;
 use crate::{clock, data, docker, facts, settings};
 
 /// How long an answer of dockerd's stands for the next question.
@@ -32,6 +33,8 @@ pub struct Guest {
     pub boot_id: String,
     /// Published ports.
     pub ports: Ports,
+    /// What runs programs of other architectures.
+    pub translators: Translators,
     /// The data disk's device, once it is mounted.
     pub data: OnceLock<PathBuf>,
     /// Once they are started.
@@ -60,6 +63,7 @@ impl Guest {
             reaper,
             boot_id: facts::boot_id(),
             ports,
+            translators: Translators::default(),
             data: OnceLock::new(),
             engine: OnceLock::new(),
             down: OnceLock::new(),
@@ -72,6 +76,8 @@ impl Guest {
         let services =
             self.engine.get().map(|engine| vec![engine.containerd.report(), engine.dockerd.report()]);
         let memory = facts::memory();
+        let translators = self.translators.report();
+        self.translators.tell(self, translators.as_ref());
         let (disk_total_bytes, disk_free_bytes) =
             if self.data.get().is_some() { facts::disk(data::MOUNT) } else { (0, 0) };
         HealthReply {
@@ -83,6 +89,7 @@ impl Guest {
             disk_total_bytes,
             disk_free_bytes,
             randomize_va_space: settings::randomize_va_space(),
+            translators,
         }
     }
 

@@ -38,6 +38,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod steps;
 pub mod tool;
+pub mod translators;
 
 pub use boot::run;
 pub use error::{Error, Result};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use dhow_proto::agent::agent_server::Agent;
 use dhow_proto::agent::{
     AdmitHostReply, AdmitHostRequest, BootRequest, BootStep, HealthReply, HealthRequest, HelloReply,
-    HelloRequest, PortsAnswer, PortsRequest, SetClockReply, SetClockRequest, ShutdownRequest, ShutdownStep,
+    HelloRequest, PortsAnswer, PortsRequest, PutTranslatorReply, SetClockReply, SetClockRequest,
+    ShutdownRequest, ShutdownStep, TranslatorPart, Translators, UseTranslatorsRequest,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -15,7 +16,7 @@ use crate::guest::Guest;
 use crate::{admit, clock, console, facts, history, shutdown};
 
 /// What this agent can do beyond the protocol's first version.
-const CAPABILITIES: [&str; 3] = ["docker", "shutdown", "ports"];
+const CAPABILITIES: [&str; 4] = ["docker", "shutdown", "ports", "translators"];
 
 /// Answers the host.
 #[derive(Debug, Clone)]
@@ -79,6 +80,26 @@ impl Agent for Rpc {
             Ok(Err(error)) => Err(Status::internal(error.to_string())),
             Err(error) => Err(Status::internal(error.to_string())),
         }
+    }
+
+    async fn put_translator(
+        &self,
+        parts: Request<Streaming<TranslatorPart>>,
+    ) -> Result<Response<PutTranslatorReply>, Status> {
+        let put = self.0.translators.put(parts.into_inner()).await;
+        put.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(Response::new(PutTranslatorReply {}))
+    }
+
+    async fn use_translators(
+        &self,
+        request: Request<UseTranslatorsRequest>,
+    ) -> Result<Response<Translators>, Status> {
+        let wanted = request.into_inner().translators;
+        let used = self.0.translators.replace(wanted, self.0.reaper.clone()).await;
+        let used = used.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        self.0.translators.tell(&self.0, Some(&used));
+        Ok(Response::new(used))
     }
 
     async fn ports(

@@ -95,7 +95,11 @@ async fn stop_engine(guest: &Guest, engine: &Engine, down: &Down, containers_lim
     if engine.dockerd.status().state == ServiceState::Running {
         let seconds = containers_limit.as_secs().max(1);
         down.step("containers", async {
-            if let Err(error) = engine::write_dockerd(&guest.config.network, Mode::Stopping(seconds)) {
+            if let Err(error) = engine::write_dockerd(
+                &guest.config.network,
+                Mode::Stopping(seconds),
+                &guest.translators.labels(),
+            ) {
                 return Some(error.to_string());
             }
             engine.dockerd.signal(Signal::HUP);

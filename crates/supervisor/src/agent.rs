@@ -8,7 +8,8 @@ use dhow_model::Port;
 use dhow_proto::agent::agent_client::AgentClient;
 use dhow_proto::agent::{
     AdmitHostRequest, BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest,
-    PortsAnswer, PortsRequest, SetClockRequest, ShutdownRequest, ShutdownStep,
+    PortsAnswer, PortsRequest, SetClockRequest, ShutdownRequest, ShutdownStep, TranslatorFile,
+    TranslatorPart, Translators, UseTranslatorsRequest,
 };
 use dhow_proto::{AGENT_PROTOCOL, MESSAGE_LIMIT};
 use hyper_util::rt::TokioIo;
@@ -19,6 +20,8 @@ use tonic::transport::{Channel, Endpoint};
 
 /// For one question to the agent. Under software emulation a busy guest answers late and is well.
 const QUESTION: Duration = Duration::from_secs(10);
+/// For a translator's file to be handed over, and for the guest to try it: it may be booting, and starts programs for it.
+const TRANSLATORS: Duration = Duration::from_secs(60);
 /// Between two questions for health.
 const BETWEEN: Duration = Duration::from_secs(2);
 /// Between two attempts to greet an agent that is not up yet.
@@ -35,6 +38,10 @@ pub enum Heard {
     Step(BootStep),
     /// What is true in the guest.
     Health(HealthReply),
+    /// The guest took these translators; what the host could not hand over is said in words.
+    Translators(Translators, Vec<String>),
+    /// The guest did not take a change of its translators.
+    TranslatorsLate(String),
     /// A question was not answered.
     Nothing(String),
 }
@@ -128,6 +135,29 @@ impl Agent {
     pub async fn admit_host(&mut self) -> Result<(), String> {
         let question = tokio::time::timeout(QUESTION, self.client.admit_host(AdmitHostRequest {}));
         question.await.map_err(|_| late("admit_host"))?.map_err(|s| words(&s)).map(drop)
+    }
+
+    /// Hands a translator's file to the guest.
+    ///
+    /// # Errors
+    /// When the agent is not there, or does not keep it.
+    pub async fn put_translator(
+        &mut self,
+        parts: impl Iterator<Item = TranslatorPart> + Send + 'static,
+    ) -> Result<(), String> {
+        let question =
+            tokio::time::timeout(TRANSLATORS, self.client.put_translator(tokio_stream::iter(parts)));
+        question.await.map_err(|_| late("put_translator"))?.map_err(|s| words(&s)).map(drop)
+    }
+
+    /// Has the guest use exactly these translators, and says what came of it.
+    ///
+    /// # Errors
+    /// When the agent is not there, or cannot make sense of them.
+    pub async fn use_translators(&mut self, translators: Vec<TranslatorFile>) -> Result<Translators, String> {
+        let request = UseTranslatorsRequest { translators };
+        let question = tokio::time::timeout(TRANSLATORS, self.client.use_translators(request));
+        Ok(question.await.map_err(|_| late("use_translators"))?.map_err(|s| words(&s))?.into_inner())
     }
 
     async fn hello(&mut self) -> Result<HelloReply, String> {

@@ -16,6 +16,7 @@ mod prepare;
 mod run;
 mod serve;
 mod status;
+mod translators;
 mod watch;
 
 pub use error::{Error, Result};

@@ -20,6 +20,7 @@ use crate::network::Network;
 use crate::prepare::{self, Reach};
 use crate::serve::{self, Stop};
 use crate::status::Status;
+use crate::translators;
 use crate::watch::{self, Machine};
 use crate::{Error, Result, disk};
 
@@ -171,13 +172,14 @@ async fn start(
     let agent = Agent::new(dialer.clone());
     let listening = network.follow(dialer, agent.clone(), cancel.clone());
     let (sender, heard) = mpsc::channel(64);
+    let translators = translators::follow(home.clone(), spec.arch, agent.clone(), sender.clone());
     let follow = agent.clone().follow(sender);
     let cancelled = cancel.clone().cancelled_owned();
     tokio::spawn(async move {
         // The lease of a context ID lives as long as the machine is followed.
         let _reach = reach;
         tokio::select! {
-            () = follow => {}
+            ((), ()) = async { tokio::join!(follow, translators) } => {}
             () = cancelled => {}
         }
     });

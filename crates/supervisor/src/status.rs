@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dhow_model::{ChannelKind, GuestCid, MachineSpec};
-use dhow_proto::agent::{BootStep, HealthReply, HelloReply, ServiceState};
-use dhow_proto::supervisor::{MachineStatus, Phase, Service, Step};
+use dhow_proto::agent::{self, BootStep, HealthReply, HelloReply, ServiceState};
+use dhow_proto::supervisor::{MachineStatus, Phase, Service, Step, Translator, Translators};
 use tokio::sync::watch;
 
 /// The status and the way to change it. Watchers are told of changes that a person would notice; figures that always
@@ -15,6 +15,8 @@ pub struct Status {
     began: Instant,
     /// Where the guest's kernel started on our clock, as near as the steps that were heard of tell.
     guest_zero: Option<Duration>,
+    /// What stood in the way of handing translators to the guest.
+    handing: Vec<String>,
 }
 
 impl Status {
@@ -35,7 +37,12 @@ impl Status {
             started_unix_nanos: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
             ..MachineStatus::default()
         };
-        Self { value: watch::Sender::new(value), began: Instant::now(), guest_zero: None }
+        Self {
+            value: watch::Sender::new(value),
+            began: Instant::now(),
+            guest_zero: None,
+            handing: Vec::new(),
+        }
     }
 
     /// For the API: the present value and every later one.
@@ -127,7 +134,52 @@ impl Status {
             status.hypervisor_rss_bytes = dhow_home::process::resident_bytes(status.hypervisor_pid);
             let changed = status.services != services;
             status.services = services;
+            let changed = changed || status.randomize_va_space != health.randomize_va_space;
+            status.randomize_va_space = health.randomize_va_space;
             changed
+        });
+        if let Some(translators) = &health.translators {
+            self.translators(translators);
+        }
+    }
+
+    /// The guest took what it was handed.
+    pub fn handed_over(&mut self, translators: &agent::Translators, warnings: Vec<String>) {
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        self.handing = warnings;
+        self.translators(translators);
+    }
+
+    /// The guest did not take a change.
+    pub fn not_handed_over(&mut self, why: String) {
+        if self.handing != [why.as_str()] {
+            tracing::warn!("{why}");
+        }
+        self.handing = vec![why];
+        let known = self.value.borrow().translators.clone().unwrap_or_default();
+        self.value.send_modify(|status| {
+            status.translators = Some(Translators { warnings: self.handing.clone(), ..known });
+        });
+    }
+
+    fn translators(&self, told: &agent::Translators) {
+        let now = Translators {
+            given: told.given.iter().map(translator).collect(),
+            warnings: self.handing.iter().cloned().chain(told.orphaned.iter().map(orphaned)).collect(),
+        };
+        self.value.send_if_modified(|status| {
+            if status.translators.as_ref() == Some(&now) {
+                return false;
+            }
+            let before = status.translators.replace(now).unwrap_or_default();
+            for warning in status.translators.iter().flat_map(|t| &t.warnings) {
+                if !before.warnings.contains(warning) {
+                    tracing::warn!("{warning}");
+                }
+            }
+            true
         });
     }
 
@@ -156,6 +208,30 @@ fn service(service: &dhow_proto::agent::Service) -> Service {
         restarts: service.restarts,
         last_exit: service.last_exit.clone(),
     }
+}
+
+fn translator(told: &agent::Translator) -> Translator {
+    let file = told.file.clone().unwrap_or_default();
+    Translator {
+        name: file.name,
+        serves: file.serves,
+        sha256: file.sha256,
+        problem: told.problem.clone(),
+        interpreter: told.interpreter.clone(),
+        flags: told.flags.clone(),
+        version: told.version.clone(),
+    }
+}
+
+/// What its taking away means for those who use it.
+fn orphaned(told: &agent::Orphaned) -> String {
+    let agent::Orphaned { name, serves, containers } = told;
+    let containers =
+        if *containers == 1 { "1 container".to_owned() } else { format!("{containers} containers") };
+    format!(
+        "{name} was taken away while {containers} of {serves} used it: what runs there goes on, and no further program \
+         of {serves} can start"
+    )
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -116,6 +116,14 @@ impl Machine {
                 }
                 Ok(())
             }
+            Heard::Translators(translators, warnings) => {
+                status.handed_over(&translators, warnings);
+                Ok(())
+            }
+            Heard::TranslatorsLate(why) => {
+                status.not_handed_over(why);
+                Ok(())
+            }
             Heard::Nothing(_) => Ok(()),
         }
     }

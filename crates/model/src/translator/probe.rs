@@ -63,10 +63,11 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_probe_of_this_architecture_ends_with_its_status() {
+        use std::io::Write as _;
         use std::os::unix::fs::PermissionsExt as _;
         let Some(arch) = Arch::host() else { return };
         let path = std::env::temp_dir().join(format!("dhow-probe-{}", std::process::id()));
-        std::fs::write(&path, program(arch)).unwrap();
+        std::fs::File::create(&path).unwrap().write_all(&program(arch)).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         let status = std::process::Command::new(&path).status();
         std::fs::remove_file(&path).unwrap();
