@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
+use common::gateway::nightly;
 use common::{busybox, scene};
 use dhow_testkit::{Error, Result, place, samples};
 
@@ -21,9 +22,9 @@ fn dockerfile() -> String {
     format!("FROM {}\nCOPY files /files\nRUN cd /files && {} > /digest\n", busybox(), samples::DIGEST)
 }
 
-/// Builds a context of 10,000 files and compares the digest that the build computed with ours.
+/// Builds a context of 2,000 files, by night of 10,000, and compares the digest that the build computed with ours.
 fn built_whole(buildkit: &str, command: &[&str]) -> Result<()> {
-    let (scene, dir) = (scene()?, context(&dockerfile(), 10_000)?);
+    let (scene, dir) = (scene()?, context(&dockerfile(), if nightly() { 10_000 } else { 2_000 })?);
     let image = format!("{}:1", scene.name("built"));
     let build =
         scene.docker().run(command).args(["-t", &image]).arg(dir.path()).env("DOCKER_BUILDKIT", buildkit);
@@ -36,14 +37,14 @@ fn built_whole(buildkit: &str, command: &[&str]) -> Result<()> {
 /// Issue 2: `build` with a context of 10,000 files; classic builder.
 #[test]
 #[ignore = "needs a booted engine: ./dev test machine"]
-fn the_classic_builder_takes_a_context_of_10_000_files() -> Result<()> {
+fn the_classic_builder_takes_a_context_of_thousands_of_files() -> Result<()> {
     built_whole("0", &["build", "-q"])
 }
 
 /// Issue 2: `build` with a context of 10,000 files; Buildx, over `/session` and `/grpc` [3.2].
 #[test]
 #[ignore = "needs a booted engine: ./dev test machine"]
-fn buildx_takes_a_context_of_10_000_files() -> Result<()> {
+fn buildx_takes_a_context_of_thousands_of_files() -> Result<()> {
     built_whole("1", &["buildx", "build", "--load", "--progress", "plain"])
 }
 

@@ -107,17 +107,18 @@ fn two_thousand_short_connections_are_served_and_leave_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Issue 3: 200 connections that nobody uses for a minute still carry bytes after it.
+/// Issue 3: 200 connections that nobody uses for a while still carry bytes after it.
 #[test]
 #[ignore = "needs a booted engine: ./dev test machine"]
-fn two_hundred_idle_connections_still_work_after_a_minute() -> Result<()> {
+fn two_hundred_idle_connections_still_work_after_a_while() -> Result<()> {
     let scene = debian_scene()?;
     let server = Server::echo(serve::V4)?;
     let script = format!(
-        "for i in $(seq 200); do exec {{fd}}<>/dev/tcp/{HOST}/{} || exit 1; all+=($fd); done; sleep 60; \
+        "for i in $(seq 200); do exec {{fd}}<>/dev/tcp/{HOST}/{} || exit 1; all+=($fd); done; sleep {}; \
          for fd in ${{all[@]}}; do echo $fd >&$fd; read -r -t 20 -u $fd said && [ $said = $fd ] && good=$((good+1)); done; \
          echo $good",
-        server.port()
+        server.port(),
+        if nightly() { 600 } else { 15 }
     );
     let outcome = bridged(&scene, &script)?;
     assert_eq!((outcome.text().as_str(), server.accepted()), ("200", 200), "{outcome}");
