@@ -13,6 +13,9 @@
 mod answer;
 mod ask;
 mod build;
+mod compose;
+mod compose_move;
+mod compose_table;
 mod connection;
 mod create;
 mod decisions;

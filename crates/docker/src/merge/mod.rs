@@ -7,7 +7,11 @@
 //! An engine that refuses (4xx, 5xx) is passed on as it is, native's first; one that cannot be reached although its machine
 //! runs is a 503 that names the machine. There is never half a list.
 
+#[cfg(test)]
+mod answer_tests;
 mod events;
+#[cfg(test)]
+pub(crate) mod fake;
 mod holder;
 mod lists;
 mod reply;
