@@ -14,6 +14,8 @@ const CABLE: &str = "veth";
 pub trait Kernel: Send + Sync + 'static {
     /// Names of all ends of containers' cables that are in the guest's own network.
     fn cables(&self) -> BTreeSet<String>;
+    /// Whether one of these is the inner end for a container that has no network yet: a start is in progress.
+    fn has_loose_cable(&self) -> bool;
     /// Addresses of every network that some process is in.
     fn addresses(&self) -> BTreeSet<IpAddr>;
 }
@@ -25,6 +27,15 @@ pub struct Proc;
 impl Kernel for Proc {
     fn cables(&self) -> BTreeSet<String> {
         cables(&fs::read_to_string("/proc/self/net/dev").unwrap_or_default())
+    }
+
+    fn has_loose_cable(&self) -> bool {
+        // The outer end is a bridge's from the beginning.
+        let devices = Path::new("/sys/class/net");
+        self.cables().iter().any(|cable| {
+            let device = devices.join(cable);
+            device.exists() && !device.join("master").exists()
+        })
     }
 
     fn addresses(&self) -> BTreeSet<IpAddr> {

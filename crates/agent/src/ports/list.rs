@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::reconcile::{self, Listed};
+use super::reconcile::{self, List};
 
 /// For dockerd to answer.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -18,7 +18,7 @@ const LARGEST: u64 = 16 << 20;
 ///
 /// # Errors
 /// When it does not answer in time, or not with a whole list.
-pub async fn running(socket: &str) -> io::Result<Listed> {
+pub async fn running(socket: &str) -> io::Result<List> {
     let answer =
         timeout(LIMIT, ask(socket)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
@@ -66,7 +66,7 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             });
             let listed = running(socket.to_str().unwrap()).await;
-            assert_eq!(listed.ok().map(|listed| listed.len()), expected, "{answer:?}");
+            assert_eq!(listed.ok().map(|listed| listed.published.len()), expected, "{answer:?}");
             server.await.unwrap();
         }
     }

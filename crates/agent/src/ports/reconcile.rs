@@ -1,8 +1,10 @@
-//! What is bound against what dockerd lists. A binding that no running container lists is released after a grace: starts in
-//! progress are not listed yet. Pure; time comes in.
+//! What is bound against what dockerd lists. A binding that no running container lists is released, unless its container may
+//! be about to run: a start takes seconds, and a minute on a busy computer, between publishing and being listed. All that
+//! time it shows in the kernel, first as a cable without a container, then as a process with the container's address. Pure;
+//! time comes in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use dhow_model::port::{Binding, Protocol};
@@ -14,11 +16,28 @@ use super::table::Id;
 pub const GRACE: Duration = Duration::from_secs(25);
 /// One list may have been made a moment too early: a second one must say the same, this much later.
 pub const AGAIN: Duration = Duration::from_secs(5);
+/// No start takes longer: what the kernel still shows then is something else.
+const LONGEST: Duration = Duration::from_secs(600);
 /// How often what was listed once is looked at again.
 const CALM: Duration = Duration::from_secs(300);
 
-/// An address that running containers publish, and the container's name.
-pub type Listed = BTreeMap<(Protocol, SocketAddr), String>;
+/// What dockerd says of running containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct List {
+    /// The addresses of the host that they publish, and the container's name.
+    pub published: BTreeMap<(Protocol, SocketAddr), String>,
+    /// Their own addresses.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// What the guest's kernel says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guest {
+    /// A container is being started that has no network yet.
+    pub starting: bool,
+    /// Addresses that processes have.
+    pub addresses: BTreeSet<IpAddr>,
+}
 
 /// What a look finds.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -55,44 +74,67 @@ impl Reconciler {
             || bound.into_iter().any(waits)
     }
 
-    /// dockerd answers and lists this, while that is bound.
-    pub fn look(&mut self, now: Instant, bound: &[(Id, Binding)], listed: &Listed) -> Found {
+    /// dockerd answers and lists this, and the kernel shows that, while these are bound.
+    pub fn look(&mut self, now: Instant, bound: &[(Id, Binding)], list: &List, guest: &Guest) -> Found {
         self.last = Some(now);
         let ids: BTreeSet<Id> = bound.iter().map(|(id, _)| *id).collect();
         self.bindings.retain(|id, _| ids.contains(id));
         let mut found = Found::default();
         for (id, binding) in bound {
-            let first = Seen { since: now, listed: false, missed: None };
-            let seen = self.bindings.entry(*id).or_insert(first);
-            if listed.contains_key(&(binding.protocol, binding.host)) {
+            let seen = self.bindings.entry(*id).or_insert(Seen { since: now, listed: false, missed: None });
+            if list.published.contains_key(&(binding.protocol, binding.host)) {
                 *seen = Seen { since: now, listed: true, missed: None };
-            } else if now >= seen.since + GRACE {
+            } else if now < seen.since + grace(binding, list, guest) {
+                seen.missed = None;
+            } else {
                 let missed = *seen.missed.get_or_insert(now);
                 if now >= missed + AGAIN {
                     found.unlisted.push(*id);
                 }
             }
         }
+        found.unbound = self.look_for_unbound(now, bound, list);
+        found
+    }
+
+    fn look_for_unbound(
+        &mut self,
+        now: Instant,
+        bound: &[(Id, Binding)],
+        list: &List,
+    ) -> Vec<(Protocol, SocketAddr, String)> {
         let held: BTreeSet<_> = bound.iter().map(|(_, binding)| (binding.protocol, binding.host)).collect();
-        self.unbound.retain(|address, _| listed.contains_key(address) && !held.contains(address));
-        for (address, name) in listed.iter().filter(|(address, _)| !held.contains(address)) {
+        let lacks = |address: &(Protocol, SocketAddr)| !held.contains(address);
+        self.unbound.retain(|address, _| list.published.contains_key(address) && lacks(address));
+        let mut found = Vec::new();
+        for (address, name) in list.published.iter().filter(|(address, _)| lacks(address)) {
             let (since, told) = self.unbound.entry(*address).or_insert((now, false));
             if !*told && now >= *since + GRACE {
                 *told = true;
-                found.unbound.push((address.0, address.1, name.clone()));
+                found.push((address.0, address.1, name.clone()));
             }
         }
         found
     }
 }
 
+/// How long nobody may list this binding.
+fn grace(binding: &Binding, list: &List, guest: &Guest) -> Duration {
+    let container = binding.container.ip();
+    if list.addresses.contains(&container) {
+        // The address is another's now, or its container runs without this port.
+        return GRACE;
+    }
+    if guest.starting || guest.addresses.contains(&container) { LONGEST } else { GRACE }
+}
+
 /// Reads dockerd's list of running containers.
 ///
 /// # Errors
 /// What is wrong with it: from half a list nothing must follow.
-pub fn parse(list: &[u8]) -> Result<Listed, serde_json::Error> {
+pub fn parse(list: &[u8]) -> Result<List, serde_json::Error> {
     let containers: Vec<serde_json::Value> = serde_json::from_slice(list)?;
-    let mut listed = Listed::new();
+    let mut read = List::default();
     for container in &containers {
         let name = container["Names"][0].as_str().or(container["Id"].as_str()).unwrap_or_default();
         let ports = container["Ports"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -101,9 +143,13 @@ pub fn parse(list: &[u8]) -> Result<Listed, serde_json::Error> {
             let host = SocketAddr::new(port["IP"].as_str()?.parse().ok()?, number);
             Some((port["Type"].as_str()?.parse().ok()?, host))
         });
-        listed.extend(published.map(|address| (address, name.trim_start_matches('/').to_owned())));
+        read.published.extend(published.map(|address| (address, name.trim_start_matches('/').to_owned())));
+        let networks = container["NetworkSettings"]["Networks"].as_object();
+        let ends = networks.into_iter().flat_map(|networks| networks.values());
+        let addresses = ends.flat_map(|end| [&end["IPAddress"], &end["GlobalIPv6Address"]]);
+        read.addresses.extend(addresses.filter_map(|address| address.as_str()?.parse::<IpAddr>().ok()));
     }
-    Ok(listed)
+    Ok(read)
 }
 
 #[cfg(test)]
@@ -116,8 +162,14 @@ mod tests {
         Binding { protocol: Protocol::Tcp, host, container }
     }
 
-    fn listed(ports: &[u16]) -> Listed {
-        ports.iter().map(|port| ((Protocol::Tcp, binding(*port).host), "web".to_owned())).collect()
+    fn listed(ports: &[u16]) -> List {
+        let one = |port: &u16| ((Protocol::Tcp, binding(*port).host), "web".to_owned());
+        List { published: ports.iter().map(one).collect(), addresses: BTreeSet::new() }
+    }
+
+    /// Nothing is being started, and nobody has the container's address.
+    fn quiet() -> Guest {
+        Guest::default()
     }
 
     fn after(seconds: u64) -> Duration {
@@ -143,8 +195,8 @@ mod tests {
             let mut reconciler = Reconciler::default();
             let mut seen = None;
             for (second, lists) in looks {
-                let list = if *lists { listed(&[80]) } else { Listed::new() };
-                let found = reconciler.look(start + after(*second), &[(1, binding(80))], &list);
+                let list = if *lists { listed(&[80]) } else { List::default() };
+                let found = reconciler.look(start + after(*second), &[(1, binding(80))], &list, &quiet());
                 assert!(found.unbound.is_empty());
                 if found.unlisted == [1] {
                     seen = seen.or(Some(*second));
@@ -154,13 +206,45 @@ mod tests {
         }
     }
 
+    /// Issue 3: a start that takes long is none that was cut short.
+    #[test]
+    fn a_start_in_progress_has_time() {
+        let address: IpAddr = [172, 17, 0, 2].into();
+        let table = [
+            ("nobody has the address", quiet(), List::default(), 30),
+            ("a container without a network yet", Guest { starting: true, ..quiet() }, List::default(), 605),
+            (
+                "a process that dockerd does not list",
+                Guest { addresses: [address].into(), ..quiet() },
+                List::default(),
+                605,
+            ),
+            (
+                "the address is another container's",
+                Guest { addresses: [address].into(), starting: true },
+                List { addresses: [address].into(), ..List::default() },
+                30,
+            ),
+        ];
+        for (what, guest, list, released) in table {
+            let start = Instant::now();
+            let mut reconciler = Reconciler::default();
+            let second = (0..700).step_by(5).find(|second| {
+                let found = reconciler.look(start + after(*second), &[(1, binding(80))], &list, &guest);
+                found.unlisted == [1]
+            });
+            assert_eq!(second, Some(released), "{what}");
+        }
+    }
+
     /// The same address bound anew is another binding.
     #[test]
     fn a_later_binding_has_a_grace_of_its_own() {
         let start = Instant::now();
         let mut reconciler = Reconciler::default();
         for (second, id) in [(0, 1), (25, 1), (29, 2), (40, 2), (53, 2)] {
-            let found = reconciler.look(start + after(second), &[(id, binding(80))], &Listed::new());
+            let found =
+                reconciler.look(start + after(second), &[(id, binding(80))], &List::default(), &quiet());
             assert_eq!(found, Found::default(), "{second}");
         }
     }
@@ -171,7 +255,7 @@ mod tests {
         let start = Instant::now();
         let mut reconciler = Reconciler::default();
         let told: Vec<usize> = [0, 24, 25, 60, 300]
-            .map(|second| reconciler.look(start + after(second), &[], &listed(&[80])).unbound.len())
+            .map(|second| reconciler.look(start + after(second), &[], &listed(&[80]), &quiet()).unbound.len())
             .into();
         assert_eq!(told, [0, 0, 1, 0, 0]);
     }
@@ -182,11 +266,11 @@ mod tests {
         let start = Instant::now();
         let mut reconciler = Reconciler::default();
         assert!(reconciler.is_due(start, []));
-        reconciler.look(start, &[(1, binding(80))], &listed(&[80]));
+        reconciler.look(start, &[(1, binding(80))], &listed(&[80]), &quiet());
         assert!(!reconciler.is_due(start + after(299), [1]));
         assert!(reconciler.is_due(start + after(300), [1]));
         assert!(reconciler.is_due(start, [1, 2]));
-        reconciler.look(start, &[(1, binding(80))], &listed(&[80, 81]));
+        reconciler.look(start, &[(1, binding(80))], &listed(&[80, 81]), &quiet());
         assert!(reconciler.is_due(start + after(1), [1]));
     }
 
@@ -194,9 +278,11 @@ mod tests {
         /// Whatever dockerd lists and whenever: a binding of a running container, or one younger than the grace, stays.
         #[test]
         fn what_is_listed_or_young_is_never_released(
-            looks in proptest::collection::vec((0u64..20, any::<[bool; 3]>(), any::<[bool; 3]>()), 0..60)
+            looks in proptest::collection::vec((0u64..20, any::<[bool; 3]>(), any::<[bool; 3]>()), 0..60),
+            starting: bool,
         ) {
             let mut now = Instant::now();
+            let guest = Guest { starting, ..quiet() };
             let mut reconciler = Reconciler::default();
             let mut since: BTreeMap<Id, Instant> = BTreeMap::new();
             for (pause, bound, lists) in looks {
@@ -208,10 +294,11 @@ mod tests {
                 for (id, _) in &bound {
                     since.entry(*id).or_insert(now);
                 }
-                for id in reconciler.look(now, &bound, &list).unlisted {
+                for id in reconciler.look(now, &bound, &list, &guest).unlisted {
                     let (_, binding) = bound[bound.iter().position(|(one, _)| *one == id).unwrap()];
-                    prop_assert!(!list.contains_key(&(binding.protocol, binding.host)));
-                    prop_assert!(now >= since[&id] + GRACE + AGAIN);
+                    prop_assert!(!list.published.contains_key(&(binding.protocol, binding.host)));
+                    let grace = if starting { LONGEST } else { GRACE };
+                    prop_assert!(now >= since[&id] + grace + AGAIN);
                 }
             }
         }
@@ -224,11 +311,16 @@ mod tests {
             {"IP":"::","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},
             {"PrivatePort":443,"Type":"tcp"},
             {"IP":"0.0.0.0","PrivatePort":9,"PublicPort":9,"Type":"sctp"},
-            {"IP":"127.0.0.1","PrivatePort":53,"PublicPort":5353,"Type":"udp"}]},
+            {"IP":"127.0.0.1","PrivatePort":53,"PublicPort":5353,"Type":"udp"}],
+            "NetworkSettings":{"Networks":{"a":{"IPAddress":"172.18.0.2","GlobalIPv6Address":""},"b":{"IPAddress":""}}}},
             {"Id":"cd","Names":[],"Ports":null}]"#;
         let listed = parse(text.as_bytes()).unwrap();
-        let told: Vec<String> =
-            listed.iter().map(|((protocol, host), name)| format!("{host}/{protocol} {name}")).collect();
+        assert_eq!(listed.addresses, [[172, 18, 0, 2].into()].into());
+        let told: Vec<String> = listed
+            .published
+            .iter()
+            .map(|((protocol, host), name)| format!("{host}/{protocol} {name}"))
+            .collect();
         assert_eq!(told, ["0.0.0.0:8080/tcp web", "[::]:8080/tcp web", "127.0.0.1:5353/udp web"]);
         assert!(parse(&text.as_bytes()[..100]).is_err());
         assert!(parse(br#"{"message":"no"}"#).is_err());

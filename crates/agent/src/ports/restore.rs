@@ -62,6 +62,9 @@ mod tests {
         fn cables(&self) -> BTreeSet<String> {
             self.cables.lock().unwrap().clone()
         }
+        fn has_loose_cable(&self) -> bool {
+            false
+        }
         fn addresses(&self) -> BTreeSet<IpAddr> {
             self.addresses.lock().unwrap().clone()
         }

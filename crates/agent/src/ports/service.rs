@@ -22,7 +22,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::kernel::{Kernel, Proc};
-use super::reconcile::{self, Listed, Reconciler};
+use super::reconcile::{self, Found, Guest, List, Reconciler};
 use super::restore::Restoring;
 use super::table::{Answer, Id, Owner, Say, Table};
 use super::words::{self, Ask, Told};
@@ -72,7 +72,7 @@ enum Event {
     EngineGone,
     /// Whether dockerd's list is wanted.
     IsDue(tokio::sync::oneshot::Sender<bool>),
-    Listed(Listed, Instant),
+    Listed(List, Instant),
     Host(mpsc::Sender<Result<PortsRequest, Status>>, tokio::sync::oneshot::Sender<u64>),
     Answered {
         host: u64,
@@ -176,7 +176,7 @@ impl Ports {
     }
 
     /// dockerd lists this now.
-    pub async fn listed(&self, listed: Listed, now: Instant) {
+    pub async fn listed(&self, listed: List, now: Instant) {
         tell(&self.events, Event::Listed(listed, now)).await;
     }
 
@@ -326,16 +326,17 @@ impl Owned {
         restoring.is_some_and(|r| r.is_left_over(&*self.kernel, dockerd, binding.container.ip()))
     }
 
-    fn compare(&mut self, listed: &Listed, now: Instant) -> Vec<Say> {
+    fn compare(&mut self, listed: &List, now: Instant) -> Vec<Say> {
         let bound: Vec<(Id, Binding)> = self.table.bound().collect();
-        let found = self.reconciler.look(now, &bound, listed);
-        for (protocol, host, name) in found.unbound {
+        let guest = Guest { starting: self.kernel.has_loose_cable(), addresses: self.kernel.addresses() };
+        let Found { unlisted, unbound } = self.reconciler.look(now, &bound, listed, &guest);
+        for (protocol, host, name) in unbound {
             console::line(format!(
                 "dhow: {name} is said to publish {host}/{protocol}, and nobody listens there: restart the container"
             ));
         }
         let mut say = Vec::new();
-        for id in found.unlisted {
+        for id in unlisted {
             let (owner, more) = self.table.withdraw(id, UNLISTED);
             say.extend(more);
             let process = owner.and_then(|owner| self.proxies.remove(&owner)).and_then(|proxy| proxy.process);

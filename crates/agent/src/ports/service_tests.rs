@@ -11,6 +11,10 @@ impl Kernel for Fake {
         ["veth1".to_owned()].into()
     }
 
+    fn has_loose_cable(&self) -> bool {
+        false
+    }
+
     fn addresses(&self) -> std::collections::BTreeSet<IpAddr> {
         [[172, 17, 0, 2].into()].into()
     }
@@ -171,6 +175,7 @@ async fn what_dockerd_does_not_list_is_released() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("ports.sock");
     let ports = Ports::start_on(Fake);
+    ports.engine_answers(1).await;
     ports.listen_at(&socket).unwrap();
     let mut host = Host::come(&ports).await;
     assert!(held(&[], host.hears().await));
@@ -182,11 +187,12 @@ async fn what_dockerd_does_not_list_is_released() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(other.stdin.as_mut().unwrap(), BIND.as_bytes()).unwrap();
+    let unlisted = "bind tcp [::1]:8080 172.17.0.3:80\n";
+    std::io::Write::write_all(other.stdin.as_mut().unwrap(), unlisted.as_bytes()).unwrap();
     let id = host.hears_bind().await.id;
     host.says(id, proto::ports_answer::What::Bound(proto::PortBound {})).await;
     let due = async {
-        ports.listed(Listed::new(), Instant::now()).await;
+        ports.listed(List::default(), Instant::now()).await;
         // The last list was just given, so another one is wanted only because of what is bound.
         while !ports.is_due().await {
             sleep(LOOK).await;
@@ -194,7 +200,7 @@ async fn what_dockerd_does_not_list_is_released() {
     };
     timeout(PATIENCE, due).await.unwrap();
     for after in [1, 2, 3] {
-        ports.listed(Listed::new(), Instant::now() + after * reconcile::GRACE).await;
+        ports.listed(List::default(), Instant::now() + after * reconcile::GRACE).await;
     }
     match host.hears().await {
         proto::ports_request::What::Release(release) => {
