@@ -166,6 +166,28 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file that is no translator which a guest could use.
+    #[error("{file} cannot be {translator} for {serves} in {guest} guests: it {why}; nothing was placed")]
+    NoTranslator {
+        /// Where the file came from.
+        file: String,
+        /// The translator.
+        translator: dhow_model::TranslatorName,
+        /// The architecture that it would serve.
+        serves: Arch,
+        /// The guest's architecture.
+        guest: Arch,
+        /// What is wrong with it.
+        why: dhow_model::translator::Why,
+    },
+    /// A translator that is in no package.
+    #[error(
+        "{translator} is not in Debian's packages: name a static build with --from FILE, or with --url ADDRESS and --sha256 DIGEST"
+    )]
+    NotPackaged {
+        /// The translator.
+        translator: dhow_model::TranslatorName,
+    },
     /// Somebody else works on the store.
     #[error("another build holds {} for {seconds} s now: wait for it, or stop it", path.display())]
     Busy {

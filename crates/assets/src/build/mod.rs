@@ -10,7 +10,7 @@
 //! the writing of one small file.
 
 mod assemble;
-mod packages;
+pub(crate) mod packages;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

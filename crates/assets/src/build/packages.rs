@@ -11,12 +11,12 @@ use crate::progress::{Progress, Report, Step};
 use crate::store::Store;
 
 /// Where a package stands.
-pub(super) fn path(store: &Store, package: &LockedPackage) -> PathBuf {
+pub(crate) fn path(store: &Store, package: &LockedPackage) -> PathBuf {
     store.at("packages").join(&package.sha256)
 }
 
 /// Whether a build has to download anything.
-pub(super) fn missing(store: &Store, lock: &Lock) -> Result<bool> {
+pub(crate) fn missing(store: &Store, lock: &Lock) -> Result<bool> {
     Ok(!lock.packages.iter().all(|package| is_there(&path(store, package), package)))
 }
 
@@ -25,7 +25,7 @@ fn is_there(path: &Path, package: &LockedPackage) -> bool {
 }
 
 /// Downloads what is missing.
-pub(super) fn fetch(
+pub(crate) fn fetch(
     store: &Store,
     client: &Client,
     mirrors: Option<&Mirrors>,
@@ -58,7 +58,7 @@ pub(super) fn fetch(
 }
 
 /// A package's bytes, if they are what the lock says; damaged ones are removed, so that the next build fetches them again.
-pub(super) fn read(store: &Store, package: &LockedPackage) -> Result<Vec<u8>> {
+pub(crate) fn read(store: &Store, package: &LockedPackage) -> Result<Vec<u8>> {
     let path = path(store, package);
     let content = std::fs::read(&path).at("read", &path)?;
     let found = hash::bytes(&content);

@@ -10,6 +10,32 @@ use crate::image::tree::{Content, Tree};
 /// Directories that Debian merged into `/usr` go there whichever way a package names them. Owners are taken by number; nothing
 /// is executed.
 pub(crate) fn unpack(deb: &[u8], name: &str, keep: &dyn Fn(&str) -> bool, tree: &mut Tree) -> Result<()> {
+    with_data(deb, name, |data| {
+        let mut content = Vec::new();
+        data.read_to_end(&mut content)?;
+        entries(&content, keep, tree)
+    })
+}
+
+/// One regular file of a package, at most `limit` bytes; what comes after it is not looked at, and nothing is unpacked whole.
+pub(crate) fn one_file(deb: &[u8], name: &str, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    with_data(deb, name, |data| {
+        let mut archive = tar::Archive::new(data);
+        for entry in archive.entries()? {
+            let entry = entry?;
+            if merged(&text(&entry.path_bytes())?)? != path || !entry.header().entry_type().is_file() {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            entry.take(limit + 1).read_to_end(&mut bytes)?;
+            return Ok(Some(bytes));
+        }
+        Ok(None)
+    })
+}
+
+/// Reads the member that holds the files, decompressed.
+fn with_data<T>(deb: &[u8], name: &str, work: impl FnOnce(&mut dyn Read) -> std::io::Result<T>) -> Result<T> {
     let malformed = |reason: &dyn ToString| Error::malformed(name, "Debian package", reason.to_string());
     let mut archive = ar::Archive::new(deb);
     while let Some(member) = archive.next_entry() {
@@ -17,34 +43,24 @@ pub(crate) fn unpack(deb: &[u8], name: &str, keep: &dyn Fn(&str) -> bool, tree: 
         let identifier =
             String::from_utf8_lossy(member.header().identifier()).trim_end_matches('/').to_owned();
         let Some(suffix) = identifier.strip_prefix("data.tar") else { continue };
-        let mut content = Vec::new();
-        decompress(suffix, &mut member, &mut content).map_err(|error| malformed(&error))?;
-        return entries(&content, keep, tree).map_err(|error| malformed(&error));
+        let mut packed = Vec::new();
+        member.read_to_end(&mut packed).map_err(|error| malformed(&error))?;
+        let read = decompressed(suffix, &packed).and_then(|mut data| work(data.as_mut()));
+        return read.map_err(|error| malformed(&error));
     }
     Err(malformed(&"it has no data.tar"))
 }
 
-fn decompress(suffix: &str, source: &mut impl Read, target: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut packed = Vec::new();
-    source.read_to_end(&mut packed)?;
-    match suffix {
-        "" => *target = packed,
-        ".xz" => {
-            lzma_rust2::XzReader::new(packed.as_slice(), true).read_to_end(target)?;
-        }
-        ".gz" => {
-            flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(target)?;
-        }
-        ".zst" => {
-            let mut reader =
-                ruzstd::decoding::StreamingDecoder::new(packed.as_slice()).map_err(std::io::Error::other)?;
-            reader.read_to_end(target)?;
-        }
+fn decompressed<'a>(suffix: &str, packed: &'a [u8]) -> std::io::Result<Box<dyn Read + 'a>> {
+    Ok(match suffix {
+        "" => Box::new(packed),
+        ".xz" => Box::new(lzma_rust2::XzReader::new(packed, true)),
+        ".gz" => Box::new(flate2::read::GzDecoder::new(packed)),
+        ".zst" => Box::new(ruzstd::decoding::StreamingDecoder::new(packed).map_err(std::io::Error::other)?),
         other => {
             return Err(std::io::Error::other(format!("data.tar{other} is a compression that is not known")));
         }
-    }
-    Ok(())
+    })
 }
 
 fn entries(content: &[u8], keep: &dyn Fn(&str) -> bool, tree: &mut Tree) -> std::io::Result<()> {

@@ -7,6 +7,7 @@
 //!  manifests/ARCH-ID.json     what was built from what; the ID is the beginning of the manifest's own digest
 //!  current/ARCH               the manifest that new machines of an architecture boot
 //!  packages/DIGEST            verified packages; DIGEST.part while they are downloaded
+//!  translators/*.json         which packages translators came from
 //!  uses/ID.json               which home's machines use which digests
 //!  locks/, tmp/               one builder at a time, and its unfinished work
 //! ```
@@ -30,8 +31,8 @@ use crate::error::{At as _, Error, Result};
 use crate::manifest::{Bundle, Manifest};
 use crate::progress::{Report, Step, begin};
 
-const DIRECTORIES: [&str; 8] =
-    ["blobs/sha256", "stamps", "manifests", "current", "packages", "uses", "locks", "tmp"];
+const DIRECTORIES: [&str; 9] =
+    ["blobs/sha256", "stamps", "manifests", "current", "packages", "translators", "uses", "locks", "tmp"];
 
 /// A directory of boot assets. One that belongs to another user can be read.
 #[derive(Debug, Clone)]

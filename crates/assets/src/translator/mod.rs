@@ -2,7 +2,9 @@
 //! a file gets into the runtime directory.
 
 mod check;
+mod provision;
 mod served;
 
 pub use check::{Opened, open, state};
+pub use provision::{From, Placed, provision, remove};
 pub use served::{Live, Serving, served};

@@ -10,4 +10,5 @@ mod interruption;
 mod real;
 mod server;
 mod store;
+mod translator;
 mod users;
