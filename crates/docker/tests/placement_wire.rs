@@ -192,9 +192,8 @@ fn a_description_that_cannot_be_read_goes_on() {
 fn a_description_that_is_too_large_is_streamed() {
     let stage = Stage::new();
     let length = 9 << 20;
-    let mut client = stage.client_says(&format!(
-        "POST /containers/create HTTP/1.1\r\nContent-Length: {length}\r\n\r\n"
-    ));
+    let mut client =
+        stage.client_says(&format!("POST /containers/create HTTP/1.1\r\nContent-Length: {length}\r\n\r\n"));
     let writer = std::thread::spawn(move || {
         client.say(vec![b' '; length]);
         client
