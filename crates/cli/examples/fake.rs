@@ -15,8 +15,9 @@ use dhow_proto::HOST_PROTOCOL;
 use dhow_proto::control::control_server::{Control, ControlServer};
 use dhow_proto::control::progress::What;
 use dhow_proto::control::{
-    Done, DownRequest, Event, EventsRequest, Failure as Failed, Machine, PortsReply, PortsRequest, Progress,
-    PublishedPort, Service, StatusReply, StatusRequest, TimedStep, UpRequest, VersionReply, VersionRequest,
+    Done, DownRequest, Event, EventsRequest, Failure as Failed, InspectReply, InspectRequest, Machine,
+    PortsReply, PortsRequest, Progress, PublishedPort, Service, StatusReply, StatusRequest, TimedStep,
+    UpRequest, VersionReply, VersionRequest, Workload, inspect_reply,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::Stream;
@@ -291,6 +292,27 @@ impl Control for Engine {
             ..PublishedPort::default()
         };
         Ok(Response::new(PortsReply { ports: vec![port], warnings: Vec::new() }))
+    }
+
+    async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
+        let what = match request.into_inner().container.as_str() {
+            "web" => inspect_reply::What::Found(Workload {
+                id: "5d3f".repeat(16),
+                name: "web".to_owned(),
+                role: "native".to_owned(),
+                machine: "native".to_owned(),
+                state: "running".to_owned(),
+                known: "decided".to_owned(),
+                why: "no platform was asked for, which means linux/amd64".to_owned(),
+                ..Workload::default()
+            }),
+            other => inspect_reply::What::Failed(Failed {
+                code: "container-missing".to_owned(),
+                message: format!("there is no container {other}"),
+                hint: "docker ps --all".to_owned(),
+            }),
+        };
+        Ok(Response::new(InspectReply { what: Some(what) }))
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use dhow_model::{Arch, MachineName};
 
 use crate::logs::{Amount, Source};
+use crate::translator::TranslatorVerb;
 
 /// A container and sandbox engine that lives in small virtual machines
 #[derive(Debug, Parser)]
@@ -86,16 +87,31 @@ Examples:
         #[arg(long)]
         timeline: bool,
     },
+    /// Say where a container runs, what runs its programs, and why
+    #[command(after_long_help = "\
+A machine that sleeps is not woken; what was in it is known.
+
+Examples:
+  dhow inspect web
+  dhow inspect 5d3f --json | jq -r .role")]
+    Inspect {
+        /// Its ID, the first digits of one, or its name
+        container: String,
+    },
     /// Show a log
     #[command(after_long_help = "\
 Examples:
   dhow logs                 what the daemon logged last
   dhow logs dockerd -f      dockerd's lines as they come
-  dhow logs console -n all")]
+  dhow logs console -n all
+  dhow logs console --machine foreign")]
     Logs {
         /// Whose log
         #[arg(value_enum, default_value_t = Source::Daemon)]
         source: Source,
+        /// The machine whose supervisor, hypervisor, console or service it is
+        #[arg(short, long, value_name = "NAME", default_value_t = MachineName::native())]
+        machine: MachineName,
         /// Go on with new lines as they come
         #[arg(short, long)]
         follow: bool,
@@ -145,6 +161,20 @@ Examples:
         /// What to do.
         #[command(subcommand)]
         verb: AssetsVerb,
+    },
+    /// Work on translators: what runs containers of another architecture
+    #[command(after_long_help = "\
+A list in the configuration (translators.arm64, translators.amd64) says which may serve, in order; nothing else is ever used.
+
+Examples:
+  dhow translator list
+  dhow translator provision qemu
+  dhow translator provision fex --from ./FEX
+  dhow translator remove qemu")]
+    Translator {
+        /// What to do.
+        #[command(subcommand)]
+        verb: TranslatorVerb,
     },
     /// Show what is published: every address of this host that leads to a container
     #[command(after_long_help = "\

@@ -127,7 +127,7 @@ fn words_are_turned_into_values() {
     assert!(typed.everywhere.json);
     assert!(matches!(
         typed.command,
-        Verb::Logs { source: Source::Dockerd, follow: true, lines: Amount::All }
+        Verb::Logs { source: Source::Dockerd, follow: true, lines: Amount::All, .. }
     ));
     assert!(matches!(parse("dhow down --force").unwrap().command, Verb::Down { force: true }));
     assert!(matches!(parse("dhow probe-kvm").unwrap().command, Verb::ProbeKvm));

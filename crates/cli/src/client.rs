@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use dhow_model::Failure;
 use dhow_proto::control::control_client::ControlClient;
+use dhow_proto::control::inspect_reply::What as Found;
 use dhow_proto::control::progress::What;
 use dhow_proto::control::{
-    Done, DownRequest, PortsReply, PortsRequest, Progress, StatusReply, StatusRequest, UpRequest,
-    VersionReply, VersionRequest,
+    Done, DownRequest, InspectRequest, PortsReply, PortsRequest, Progress, StatusReply, StatusRequest,
+    UpRequest, VersionReply, VersionRequest, Workload,
 };
 use dhow_proto::{HOST_PROTOCOL, MESSAGE_LIMIT};
 use tokio::net::UnixStream;
@@ -148,6 +149,21 @@ impl Daemon {
         let step = "the published ports";
         let reply = deadline.wait(step, self.client.ports(PortsRequest {})).await?;
         Ok(reply.map_err(|e| refused(step, &e))?.into_inner())
+    }
+
+    /// Where a container is, and why.
+    ///
+    /// # Errors
+    /// When there is none, or several, or its machine does not answer; when the daemon does not answer.
+    pub async fn inspect(&mut self, container: &str, deadline: Deadline) -> Result<Workload> {
+        let step = "where the container is";
+        let request = InspectRequest { container: container.to_owned() };
+        let reply = deadline.wait(step, self.client.inspect(request)).await?;
+        match reply.map_err(|e| refused(step, &e))?.into_inner().what {
+            Some(Found::Found(workload)) => Ok(workload),
+            Some(Found::Failed(f)) => Err(Error::Failed(Failure::new(f.code, f.message, f.hint))),
+            None => Err(lost(step, &"it answered nothing")),
+        }
     }
 
     /// Asks for the engine to be up. It goes on whether or not the answer is followed.

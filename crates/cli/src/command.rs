@@ -11,9 +11,10 @@ use crate::args::{
     AssetsVerb, ConfigVerb, ContextVerb, DnsVerb, Everywhere, ForArch, RouteVerb, Typed, Verb, Where,
 };
 use crate::error::{Error, Result};
-use crate::house::AssetsCommand;
+use crate::house::{AssetsCommand, TranslatorCommand};
 use crate::logs;
 use crate::output::{Output, Style, stderr_is_terminal};
+use crate::translator;
 
 /// What to do.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub enum Command {
         /// And the last start's steps.
         timeline: bool,
     },
+    /// Say where a container is.
+    Inspect(String),
     /// Show a log.
     Logs(logs::Request),
     /// Look at what it needs.
@@ -64,6 +67,8 @@ pub enum Command {
     Assets(AssetsCommand),
     /// Show, install or remove containers' names on the host.
     Dns(DnsVerb),
+    /// Work on translators.
+    Translator(TranslatorCommand),
     /// Show what is published.
     Ports,
     /// Show, install or remove the route to containers' own addresses.
@@ -105,13 +110,15 @@ pub fn understand(typed: Typed) -> Result<Task> {
         Verb::Up => Command::Up,
         Verb::Down { force } => Command::Down { force },
         Verb::Status { timeline } => Command::Status { timeline },
-        Verb::Logs { source, follow, lines } => {
-            Command::Logs(logs::Request { source, follow, amount: lines })
+        Verb::Inspect { container } => Command::Inspect(container),
+        Verb::Logs { source, machine, follow, lines } => {
+            Command::Logs(logs::Request { source, machine, follow, amount: lines })
         }
         Verb::Doctor => Command::Doctor,
         Verb::Config { verb } => Command::Config(verb.unwrap_or(ConfigVerb::Show)),
         Verb::Context { verb } => Command::Context(verb.unwrap_or(ContextVerb::Show)),
         Verb::Assets { verb } => Command::Assets(assets(verb)?),
+        Verb::Translator { verb } => Command::Translator(translator::understood(verb, or_ours, absolute)?),
         Verb::Ports => Command::Ports,
         Verb::Dns { verb } => Command::Dns(verb.unwrap_or(DnsVerb::Status { place: Where::default() })),
         Verb::Route { verb } => Command::Route(verb.unwrap_or(RouteVerb::Status { place: Where::default() })),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dhow_home::Home;
-use dhow_model::{Arch, Config, Failure, MachineName};
+use dhow_model::{Arch, Config, Failure, MachineName, TranslatorName};
 use serde::Serialize;
 
 /// The rest of the executable. Calls block; each runs on the program's first thread, outside of any runtime, so that an
@@ -32,6 +32,19 @@ pub trait House {
         command: &AssetsCommand,
         report: &mut dyn Report,
     ) -> Result<AssetsDone, Failure>;
+
+    /// Works on translators. Long work is reported as it goes on.
+    ///
+    /// # Errors
+    /// When it could not be done. A translator that is not provisioned, or that a probe finds broken, is no error but part of the
+    /// answer.
+    fn translators(
+        &self,
+        home: &Home,
+        config: &Config,
+        command: &TranslatorCommand,
+        report: &mut dyn Report,
+    ) -> Result<TranslatorsDone, Failure>;
 
     /// Looks at what the engine needs of the host: hypervisor, accelerator, channel, space, assets (spec 9.3).
     fn doctor(&self, home: &Home) -> Vec<Check>;
@@ -137,6 +150,109 @@ pub struct Problem {
     pub message: String,
     /// What to type.
     pub hint: String,
+}
+
+/// What `dhow translator` was asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TranslatorCommand {
+    /// Name every translator for guests of an architecture.
+    List {
+        /// The guest's architecture.
+        guest: Arch,
+    },
+    /// Get a translator's file.
+    Provision {
+        /// The guest's architecture.
+        guest: Arch,
+        /// Which.
+        name: TranslatorName,
+        /// From where.
+        from: TranslatorFrom,
+    },
+    /// Take a translator's file away.
+    Remove {
+        /// The guest's architecture.
+        guest: Arch,
+        /// Which.
+        name: TranslatorName,
+    },
+    /// Have translators run a test program.
+    Probe {
+        /// The guest's architecture.
+        guest: Arch,
+        /// Only this one; absent: all that are provisioned.
+        name: Option<TranslatorName>,
+    },
+}
+
+/// Where a translator's file comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TranslatorFrom {
+    /// The distribution's package.
+    Package {
+        /// Where the packages are, instead of what the host's configuration says.
+        mirror: Option<String>,
+        /// Look for a newer one than the last.
+        refresh: bool,
+    },
+    /// A file of this computer.
+    File(PathBuf),
+    /// An address.
+    Address {
+        /// Where.
+        url: String,
+        /// What must be there: 64 hexadecimal digits.
+        sha256: String,
+    },
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TranslatorsDone {
+    /// One sentence for people.
+    pub summary: String,
+    /// The translators that it was about.
+    pub translators: Vec<TranslatorRow>,
+}
+
+/// One translator for one pair of architectures, on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TranslatorRow {
+    /// Which.
+    pub name: TranslatorName,
+    /// The architecture of guests that it runs in.
+    pub guest: Arch,
+    /// The architecture of programs that it runs.
+    pub serves: Arch,
+    /// Whether the configuration's list names it.
+    pub listed: bool,
+    /// Whether it is the first of the list that is provisioned.
+    pub chosen: bool,
+    /// Its file in the runtime directory.
+    pub file: PathBuf,
+    /// Whether that is fit for a guest.
+    pub provisioned: bool,
+    /// Why not; empty when it is.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: String,
+    /// Digest of the file; null when it is not fit.
+    pub sha256: Option<String>,
+    /// Bytes.
+    pub size: Option<u64>,
+    /// What is known not to work under it.
+    pub gaps: Vec<String>,
+    /// How a test program ran on this host; null when it was not asked for.
+    pub probe: Option<TranslatorProbe>,
+}
+
+/// How a test program ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TranslatorProbe {
+    /// Whether it should have run and did not.
+    pub failed: bool,
+    /// How it went.
+    pub words: String,
 }
 
 /// One finding of `dhow doctor`.

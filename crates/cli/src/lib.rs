@@ -18,6 +18,7 @@ mod down;
 mod error;
 pub mod exit;
 mod house;
+mod inspect;
 mod interrupt;
 mod launch;
 mod logs;
@@ -27,6 +28,7 @@ mod progress;
 mod route;
 mod status;
 mod text;
+mod translator;
 mod up;
 mod version;
 
@@ -42,7 +44,10 @@ use output::{Output, Style};
 
 pub use dhow_model::Failure;
 pub use error::{Error, Result};
-pub use house::{Asset, AssetsCommand, AssetsDone, Check, House, Problem, Report, Verdict};
+pub use house::{
+    Asset, AssetsCommand, AssetsDone, Check, House, Problem, Report, TranslatorCommand, TranslatorFrom,
+    TranslatorProbe, TranslatorRow, TranslatorsDone, Verdict,
+};
 
 /// Our version, the same for every crate of a release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -73,12 +78,14 @@ fn task_result(house: &dyn House, task: Task) -> Result<u8> {
         Command::Up => wait(up::up(&caller)),
         Command::Down { force } => wait(down::down(&caller, force)),
         Command::Status { timeline } => wait(status::status(&caller, timeline)),
+        Command::Inspect(container) => wait(inspect::inspect(&caller, &container)),
         Command::Logs(request) => wait(logs::logs(&caller, &request)),
         Command::Version => wait(version::version(&caller)),
         Command::Doctor => doctor::doctor(house, &caller),
         Command::Config(verb) => config::run(&caller, &verb),
         Command::Context(verb) => context::run(&caller, &verb),
         Command::Assets(command) => assets::assets(house, &caller, &command),
+        Command::Translator(command) => translator::translator(house, &caller, &command),
         Command::Ports => wait(ports::ports(&caller)),
         Command::Dns(verb) => wait(dns::run(&caller, &verb)),
         Command::Route(verb) => route::run(&caller, &verb),

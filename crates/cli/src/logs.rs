@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(150);
 pub enum Source {
     /// The daemon's.
     Daemon,
-    /// The native machine's supervisor's.
+    /// A machine's supervisor's.
     Supervisor,
     /// Its hypervisor's own output.
     Hypervisor,
@@ -47,10 +47,12 @@ pub enum Amount {
 }
 
 /// What to show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Whose log.
     pub source: Source,
+    /// Which machine's, of all sources but the daemon.
+    pub machine: MachineName,
     /// Whether to go on with new lines.
     pub follow: bool,
     /// How many of those that are there.
@@ -88,13 +90,13 @@ impl Source {
         }
     }
 
-    fn path(self, home: &Home) -> PathBuf {
-        let native = home.machine(&MachineName::native());
+    fn path(self, home: &Home, machine: &MachineName) -> PathBuf {
+        let machine = home.machine(machine);
         match self {
             Self::Daemon => home.daemon_log(),
-            Self::Supervisor => native.supervisor_log(),
-            Self::Hypervisor => native.hypervisor_log(),
-            Self::Console | Self::Dockerd | Self::Containerd => native.console_log(),
+            Self::Supervisor => machine.supervisor_log(),
+            Self::Hypervisor => machine.hypervisor_log(),
+            Self::Console | Self::Dockerd | Self::Containerd => machine.console_log(),
         }
     }
 
@@ -129,7 +131,7 @@ impl FromStr for Amount {
 /// When there is none yet and it is not followed, or it cannot be read.
 pub async fn logs(caller: &Caller, request: &Request) -> Result<u8> {
     let source = request.source;
-    let path = source.path(&caller.home);
+    let path = source.path(&caller.home, &request.machine);
     let show = |line: &str| match source.own(line) {
         None => Ok(()),
         Some(line) if caller.output.json => {

@@ -3,14 +3,15 @@
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use dhow_docker::Face;
 use dhow_engine::{Engine, Progress as Working, Reporter};
 use dhow_home::{Home, process};
 use dhow_model::Failure;
 use dhow_proto::control::control_server::Control;
 use dhow_proto::control::progress::What;
 use dhow_proto::control::{
-    self, Done, DownRequest, EventsRequest, PortsReply, PortsRequest, Progress, StatusReply, StatusRequest,
-    UpRequest, VersionReply, VersionRequest,
+    self, Done, DownRequest, EventsRequest, InspectReply, InspectRequest, PortsReply, PortsRequest, Progress,
+    StatusReply, StatusRequest, UpRequest, VersionReply, VersionRequest,
 };
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
@@ -18,12 +19,13 @@ use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::{status, stop};
+use crate::{inspect, status, stop};
 
 /// The service.
 pub struct Service {
     home: Home,
     engine: Engine,
+    face: Face,
     started: SystemTime,
     /// Ends the daemon.
     end: CancellationToken,
@@ -33,8 +35,8 @@ type Sender = mpsc::Sender<Result<Progress, Status>>;
 
 impl Service {
     /// The service of this engine. `end` is cancelled when the daemon is no longer needed.
-    pub fn new(home: Home, engine: Engine, end: CancellationToken) -> Self {
-        Self { home, engine, started: SystemTime::now(), end }
+    pub fn new(home: Home, engine: Engine, face: Face, end: CancellationToken) -> Self {
+        Self { home, engine, face, started: SystemTime::now(), end }
     }
 }
 
@@ -112,6 +114,12 @@ impl Control for Service {
             }
         }
         Ok(Response::new(reply))
+    }
+
+    async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
+        let found = self.face.inspect(&request.get_ref().container).await;
+        let state = found.as_ref().ok().map(|found| self.engine.last(found.role));
+        Ok(Response::new(inspect::told(found, state)))
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {

@@ -4,6 +4,7 @@
 
 mod control;
 mod error;
+mod inspect;
 mod run;
 mod status;
 mod stop;

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::Service;
-use crate::upstream::Guests;
+use crate::upstream::{Connections, Guests};
 use crate::{Error, Result};
 
 /// For requests that are under way when the daemon ends.
@@ -40,9 +40,11 @@ pub async fn run(home: &Home, executable: PathBuf, serving: impl FnOnce()) -> Re
     let docker = listen(home.docker_socket())?;
     let control = listen(home.control_socket())?;
 
-    let face = Face::new(Arc::new(Guests { home: home.clone(), engine: engine.clone() }), Arc::new(LogHooks));
+    let guests = Guests { home: home.clone(), engine: engine.clone() };
+    let face = Face::new(Arc::new(guests), Arc::new(LogHooks));
+    engine.observe(Arc::new(Connections(face.clone())));
+    let service = Service::new(home.clone(), engine, face.clone(), end.clone());
     let face = tokio::spawn(face.serve(docker, end.clone()));
-    let service = Service::new(home.clone(), engine, end.clone());
     let control = tokio::spawn(serve(service, control, end.clone()));
     serving();
     tracing::info!(home = %home.root().display(), pid = std::process::id(), "the daemon serves");

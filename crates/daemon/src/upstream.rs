@@ -1,7 +1,7 @@
-//! Where the Docker face finds dockerds: in the engine's machines.
+//! Between the Docker face and the engine: where the face finds dockerds, and what it hears of the machines.
 
-use dhow_docker::{ByteStream, Engines, Unavailable};
-use dhow_engine::Engine;
+use dhow_docker::{ByteStream, Engines, Face, Unavailable};
+use dhow_engine::{Engine, Observer};
 use dhow_home::Home;
 use dhow_model::placement::Host;
 use dhow_model::{Failure, Placement, Record, Role};
@@ -42,6 +42,21 @@ impl Engines for Guests {
 
     fn record(&self, role: Role) -> Option<Record> {
         self.engine.record(role)
+    }
+}
+
+/// The face, which keeps connections into the machines.
+pub struct Connections(pub Face);
+
+#[async_trait::async_trait]
+impl Observer for Connections {
+    fn changed(&self, role: Role, runs: bool) {
+        self.0.machine_changed(role, runs);
+    }
+
+    async fn stopping(&self, role: Role) {
+        // What is in it, the engine asks dockerd itself.
+        drop(self.0.machine_stopping(role).await);
     }
 }
 

@@ -13,15 +13,20 @@ use dhow_proto::supervisor::{PublishedPort, StopReply};
 use tokio::sync::{broadcast, watch};
 
 use crate::handle::{Handle, Up};
+use crate::machine::Surroundings;
 use crate::offer::{self, Offer, Platform};
 use crate::plan::Planner;
 use crate::progress::Reporter;
-use crate::snapshot::{Event, Ready, Snapshot};
+use crate::snapshot::{Event, Observed, Observer, Ready, Snapshot};
 use crate::wake::Waking;
 use crate::{Error, Result};
 
 /// For one dial into a guest that is up. The agent holds it while dockerd starts again.
 const DIAL: Duration = Duration::from_secs(30);
+/// For a supervisor's end to be noticed.
+const NOTICED: Duration = Duration::from_millis(500);
+/// So often a request waits for a machine that dies under it.
+const DEATHS: u32 = 3;
 /// For a machine to come up for a request, its first boot assets included. It goes on coming when a request gives up.
 const COME: Duration = Duration::from_secs(900);
 
@@ -42,6 +47,7 @@ struct Shared {
     /// As the configuration had it when this engine was opened or last brought up.
     placement: watch::Sender<Placement>,
     events: broadcast::Sender<Event>,
+    observed: Observed,
 }
 
 /// How stopping one machine went.
@@ -68,8 +74,16 @@ impl Engine {
         // A mistake in the file must not keep anybody from stopping machines; `up` tells it.
         let config = home.read_config().unwrap_or_default();
         let placement = watch::Sender::new(config.workloads.placement);
-        let open = |role| Handle::open(home, role, executable.clone(), placement.subscribe(), events.clone());
-        let (native, foreign) = (open(Role::Native)?, open(Role::Foreign)?);
+        let observed = Observed::default();
+        let surroundings = Surroundings {
+            home: home.clone(),
+            executable,
+            placement: placement.subscribe(),
+            events: events.clone(),
+            observed: observed.clone(),
+        };
+        let native = Handle::open(Role::Native, &surroundings)?;
+        let foreign = Handle::open(Role::Foreign, &surroundings)?;
         let shared = Shared {
             home: home.clone(),
             planner: Arc::new(planner),
@@ -79,8 +93,22 @@ impl Engine {
             offer: Arc::new(offer),
             placement,
             events,
+            observed,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Tells `observer` of machines that can be dialled, now and from now on. There is one; later ones are not told.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        if !self.shared.observed.set(Arc::clone(&observer)) {
+            tracing::warn!("the engine is observed already");
+            return;
+        }
+        for role in Role::ALL {
+            if matches!(self.handle(role).ready(), Ready::Yes(_)) {
+                observer.changed(role, true);
+            }
+        }
     }
 
     /// Brings the native machine up as the configuration asks, and returns when Docker answers. A foreign machine that runs
@@ -134,6 +162,12 @@ impl Engine {
             snapshots.push((handle.name(), handle.snapshot().await));
         }
         snapshots
+    }
+
+    /// What is known of a role's machine, without asking its supervisor.
+    #[must_use]
+    pub fn last(&self, role: Role) -> Snapshot {
+        self.handle(role).last()
     }
 
     /// What each machine publishes; nothing of one that does not run, which this never changes.
@@ -207,12 +241,20 @@ impl Engine {
     /// # Errors
     /// When the machine is off, could not be started or does not answer, and what to type.
     pub async fn docker(&self, role: Role) -> Result<Stream> {
-        let dialer = tokio::time::timeout(COME, self.dialer(role)).await;
-        let dialer = dialer.map_err(|_| Error::TooSlow { role, limit: COME })??;
-        dialer
-            .dial(Port::DOCKER, DIAL)
-            .await
-            .map_err(|e| Error::Supervisor { machine: role.machine(), why: e.to_string() })
+        let mut deaths = 0;
+        loop {
+            let dialer = tokio::time::timeout(COME, self.dialer(role)).await;
+            let dialer = dialer.map_err(|_| Error::TooSlow { role, limit: COME })??;
+            let error = match dialer.dial(Port::DOCKER, DIAL).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            };
+            // Its supervisor may have died a moment ago: then it comes back, or there is a better reason.
+            deaths += 1;
+            if deaths > DEATHS || !self.handle(role).ended_within(NOTICED).await {
+                return Err(Error::Supervisor { machine: role.machine(), why: error.to_string() });
+            }
+        }
     }
 
     async fn dialer(&self, role: Role) -> Result<Dialer> {

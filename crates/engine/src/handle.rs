@@ -1,19 +1,18 @@
 //! One machine as others reach it: commands to its task, and what the task lets be seen.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dhow_channel::Dialer;
 use dhow_home::Home;
-use dhow_model::{Failure, MachineName, MachineSpec, Placement, Record, Role, State};
+use dhow_model::{Failure, MachineName, MachineSpec, Record, Role, State};
 use dhow_proto::supervisor::{PublishedPort, StopReply};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::machine::{Command, Machine};
+use crate::machine::{Command, Machine, Surroundings};
 use crate::progress::Reporter;
-use crate::snapshot::{Event, Ready, Snapshot};
+use crate::snapshot::{Ready, Snapshot};
 use crate::timeline::{Timed, Timeline};
 use crate::{Error, Result, record, supervisor};
 
@@ -48,21 +47,15 @@ impl Handle {
     ///
     /// # Errors
     /// When its files cannot be read.
-    pub(crate) fn open(
-        home: &Home,
-        role: Role,
-        executable: PathBuf,
-        placement: watch::Receiver<Placement>,
-        events: broadcast::Sender<Event>,
-    ) -> Result<Self> {
+    pub(crate) fn open(role: Role, shared: &Surroundings) -> Result<Self> {
         let (snapshot_in, snapshot) = watch::channel(Snapshot::default());
         let off = Failure::new("engine-off", "the engine has not been started", "dhow up");
         let (ready_in, ready) = watch::channel(Ready::No(off));
-        let mut machine = Machine::new(home, role, executable, placement, snapshot_in, ready_in, events);
+        let mut machine = Machine::new(role, shared.clone(), snapshot_in, ready_in);
         machine.recover()?;
         let (commands, queue) = mpsc::channel(16);
         let task = Arc::new(AbortOnDropHandle::new(tokio::spawn(machine.run(queue))));
-        Ok(Self { home: home.clone(), role, commands, snapshot, ready, _task: task })
+        Ok(Self { home: shared.home.clone(), role, commands, snapshot, ready, _task: task })
     }
 
     /// Its name.
@@ -144,6 +137,13 @@ impl Handle {
             }
             ready.changed().await.map_err(|_| Error::Ending)?;
         }
+    }
+
+    /// Whether it can be dialled no more within this time.
+    pub(crate) async fn ended_within(&self, limit: Duration) -> bool {
+        let mut ready = self.ready.clone();
+        let ended = ready.wait_for(|ready| !matches!(ready, Ready::Yes(_)));
+        tokio::time::timeout(limit, ended).await.is_ok()
     }
 
     /// Whether it was ever made.

@@ -30,5 +30,5 @@ pub use handle::Up;
 pub use offer::{NotOffered, Platform, foreign};
 pub use plan::{agent_file, words as build_words};
 pub use progress::{Progress, Reporter};
-pub use snapshot::{Event, Snapshot};
+pub use snapshot::{Event, Observer, Snapshot};
 pub use timeline::Timed;

@@ -17,10 +17,13 @@ use crate::decide::{self, Action};
 use crate::progress::Reporter;
 use crate::ready::{self, Circumstances};
 use crate::retry::Retries;
-use crate::snapshot::{Event, Ready, Snapshot};
+use crate::snapshot::{Event, Observed, Ready, Snapshot};
 use crate::supervisor::{self, Supervisor, Told};
 use crate::timeline::Timeline;
 use crate::{Error, Result, offer, record};
+
+/// For the observer of a machine that is about to be stopped.
+const OBSERVER: Duration = Duration::from_secs(3);
 
 /// A request to the machine's task.
 pub(crate) enum Command {
@@ -28,14 +31,27 @@ pub(crate) enum Command {
     Down { force: bool, limit: Duration, reply: oneshot::Sender<Result<StopReply>> },
 }
 
+/// What every machine of an engine shares.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    /// The directory.
+    pub(crate) home: Home,
+    /// What supervisors are started from.
+    pub(crate) executable: PathBuf,
+    /// Where foreign workloads go.
+    pub(crate) placement: watch::Receiver<Placement>,
+    /// Who hears of transitions.
+    pub(crate) events: broadcast::Sender<Event>,
+    /// Who hears of machines that can be dialled.
+    pub(crate) observed: Observed,
+}
+
 /// The machine's task.
 pub(crate) struct Machine {
-    home: Home,
+    shared: Surroundings,
     role: Role,
     name: MachineName,
     dir: MachineDir,
-    executable: PathBuf,
-    placement: watch::Receiver<Placement>,
     lifecycle: Lifecycle,
     spec: Option<MachineSpec>,
     supervisor: Option<Supervised>,
@@ -48,7 +64,6 @@ pub(crate) struct Machine {
     waiting: Vec<oneshot::Sender<Result<bool>>>,
     snapshot: watch::Sender<Snapshot>,
     ready: watch::Sender<Ready>,
-    events: broadcast::Sender<Event>,
 }
 
 /// A supervisor that runs, and the tasks that belong to it.
@@ -72,23 +87,18 @@ enum Next {
 
 impl Machine {
     pub(crate) fn new(
-        home: &Home,
         role: Role,
-        executable: PathBuf,
-        placement: watch::Receiver<Placement>,
+        shared: Surroundings,
         snapshot: watch::Sender<Snapshot>,
         ready: watch::Sender<Ready>,
-        events: broadcast::Sender<Event>,
     ) -> Self {
         let name = role.machine();
-        let dir = home.machine(&name);
+        let dir = shared.home.machine(&name);
         Self {
-            home: home.clone(),
+            shared,
             role,
             name,
             dir,
-            executable,
-            placement,
             lifecycle: Lifecycle::absent(),
             spec: None,
             supervisor: None,
@@ -100,7 +110,6 @@ impl Machine {
             waiting: Vec::new(),
             snapshot,
             ready,
-            events,
         }
     }
 
@@ -125,11 +134,11 @@ impl Machine {
             Err(source) => return Err(Error::File { path, source }),
         }
         if self.spec.is_some() && supervisor::is_running(&self.dir)? {
-            self.attach(supervisor::connect(&self.home, &self.name));
+            self.attach(supervisor::connect(&self.shared.home, &self.name));
             self.found = true;
             self.go(Move::Start, "a running supervisor was found");
         } else if self.spec.is_some() && self.dir.wanted().exists() {
-            match offer::may_start(*self.placement.borrow(), self.role) {
+            match offer::may_start(*self.shared.placement.borrow(), self.role) {
                 Ok(()) => {
                     tracing::warn!(machine = %self.name, "the machine ended while no daemon ran; starting it again");
                     self.retry_at = Some(Instant::now());
@@ -262,7 +271,8 @@ impl Machine {
         self.publish();
         let began = Instant::now();
         self.timeline.launched();
-        let (supervisor, mut child) = supervisor::start(&self.home, &self.name, &self.executable).await?;
+        let (supervisor, mut child) =
+            supervisor::start(&self.shared.home, &self.name, &self.shared.executable).await?;
         self.timeline.step("supervisor", began, "");
         // Ends with the supervisor, which it reaps.
         tokio::spawn(async move {
@@ -289,6 +299,12 @@ impl Machine {
             self.publish();
             return Ok(StopReply::default());
         };
+        if !force && let Some(observer) = self.shared.observed.get() {
+            let told = tokio::time::timeout(OBSERVER, observer.stopping(self.role)).await;
+            if told.is_err() {
+                tracing::warn!(machine = %self.name, "whoever keeps connections to its dockerd was too slow to end them");
+            }
+        }
         self.go(Move::Stop, reason);
         self.publish();
         let stopped = supervised.supervisor.stop(force, limit).await;
@@ -369,7 +385,7 @@ impl Machine {
         if !self.dir.wanted().exists() {
             return;
         }
-        if let Err(failure) = offer::may_start(*self.placement.borrow(), self.role) {
+        if let Err(failure) = offer::may_start(*self.shared.placement.borrow(), self.role) {
             tracing::info!(machine = %self.name, %failure, "the machine is not started again");
             self.want_no_more_unless_native();
             return;
@@ -432,7 +448,7 @@ impl Machine {
                     to: transition.to,
                     reason: reason.to_owned(),
                 };
-                if self.events.send(event).is_err() {
+                if self.shared.events.send(event).is_err() {
                     tracing::trace!("nobody listens to events");
                 }
             }
@@ -462,6 +478,8 @@ impl Machine {
             trouble: &trouble,
             channel: &self.dir.channel_socket(),
         });
+        let runs = matches!(ready, Ready::Yes(_));
+        let ran = matches!(*self.ready.borrow(), Ready::Yes(_));
         self.ready.send_if_modified(|now| {
             let same = matches!(
                 (&*now, &ready),
@@ -472,6 +490,11 @@ impl Machine {
             *now = ready;
             !same
         });
+        if ran != runs
+            && let Some(observer) = self.shared.observed.get()
+        {
+            observer.changed(self.role, runs);
+        }
     }
 }
 

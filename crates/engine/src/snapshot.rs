@@ -1,9 +1,10 @@
 //! What others see of a machine: its state for people, whether it can be dialled, and every change.
 
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use dhow_channel::Dialer;
-use dhow_model::{Failure, MachineName, MachineSpec, State};
+use dhow_model::{Failure, MachineName, MachineSpec, Role, State};
 use dhow_proto::supervisor::MachineStatus;
 
 use crate::timeline::Timed;
@@ -51,4 +52,35 @@ pub enum Ready {
     Found,
     /// It is off, and nothing will change that by itself.
     No(Failure),
+}
+
+/// Who wants to know when a machine can be dialled and when no more: whoever keeps connections into it.
+#[async_trait::async_trait]
+pub trait Observer: Send + Sync + 'static {
+    /// The machine can be dialled from now on, or no more. Called by the machine's task: it must not wait.
+    fn changed(&self, role: Role, runs: bool);
+
+    /// The machine is about to be stopped in order: connections to its dockerd end, for which that would wait.
+    async fn stopping(&self, role: Role);
+}
+
+/// The observer, once there is one.
+#[derive(Clone, Default)]
+pub(crate) struct Observed(Arc<OnceLock<Arc<dyn Observer>>>);
+
+impl Observed {
+    /// Sets it; the first one stays.
+    pub(crate) fn set(&self, observer: Arc<dyn Observer>) -> bool {
+        self.0.set(observer).is_ok()
+    }
+
+    pub(crate) fn get(&self) -> Option<&dyn Observer> {
+        self.0.get().map(|observer| &**observer)
+    }
+}
+
+impl std::fmt::Debug for Observed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Observed").field(&self.0.get().is_some()).finish()
+    }
 }

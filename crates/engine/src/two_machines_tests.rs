@@ -293,3 +293,38 @@ async fn up_leaves_the_foreign_machine_off_and_says_when_it_boots_or_why_it_cann
     assert!(done.warnings.iter().any(|w| w.contains("this host, macos/arm64, cannot offer")), "{done:?}");
     down(&engine, false).await.unwrap();
 }
+
+/// What an observer was told, in order.
+#[derive(Debug, Default)]
+struct Told(std::sync::Mutex<Vec<String>>);
+
+#[async_trait::async_trait]
+impl Observer for Told {
+    fn changed(&self, role: Role, runs: bool) {
+        self.0.lock().unwrap().push(format!("{role} {}", if runs { "runs" } else { "is off" }));
+    }
+
+    async fn stopping(&self, role: Role) {
+        self.0.lock().unwrap().push(format!("{role} stops"));
+    }
+}
+
+/// Spec 2.6, 6.9: whoever keeps connections into machines hears of each one's beginning and end, also of those that ran before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_observer_hears_of_each_machine_when_it_can_be_dialled_and_before_it_stops() {
+    let scene = Scene::new("ready");
+    let engine = engine(&scene).await;
+    let told = Arc::new(Told::default());
+    engine.observe(Arc::clone(&told) as _);
+    dial(&engine, Role::Foreign).await.unwrap();
+    kill_supervisor(&scene, Role::Foreign).await;
+    reach_role(&engine, Role::Foreign, State::Failed).await;
+    dial(&engine, Role::Foreign).await.unwrap();
+    down(&engine, false).await.unwrap();
+    let told = told.0.lock().unwrap().clone();
+    let of =
+        |role: &str| -> Vec<_> { told.iter().filter(|t| t.starts_with(role)).map(String::as_str).collect() };
+    assert_eq!(of("native"), ["native runs", "native stops", "native is off"]);
+    let foreign = ["runs", "is off", "runs", "stops", "is off"].map(|word| format!("foreign {word}"));
+    assert_eq!(of("foreign"), foreign);
+}

@@ -193,7 +193,8 @@ pub fn nearest(typed: &str) -> Option<&'static str> {
         // A key without its section is as good as the whole.
         strsim::damerau_levenshtein(typed, key).min(strsim::damerau_levenshtein(typed, name(key)))
     };
-    let best = Config::KEYS.iter().map(|key| (distance(key.name), key.name)).min()?;
+    // Of keys that are equally near, the first of the list is the most used.
+    let best = Config::KEYS.iter().map(|key| (distance(key.name), key.name)).min_by_key(|best| best.0)?;
     (best.0 <= 1 + typed.len() / 4).then_some(best.1)
 }
 

@@ -37,6 +37,37 @@ fn published_ports_are_shown_and_asking_starts_nothing() {
     assert!(some.stdout.contains("127.0.0.1:8080/tcp") && some.stdout.contains("web"), "{}", some.stdout);
 }
 
+/// Issue 4, point 5.
+#[test]
+fn a_containers_place_is_told_and_asking_starts_nothing() {
+    let scene = Scene::new();
+    let off = scene.run("inspect web --json", "").expect(1);
+    assert_eq!(off.document()["error"]["code"], "engine-off");
+    assert!(!scene.home.control_socket().exists());
+    scene.run("up", "").expect(0);
+    assert_eq!(scene.run("inspect web --json", "").expect(0).document()["machine"]["name"], "native");
+    let missing = scene.run("inspect nobody", "").expect(1);
+    assert!(missing.stderr.contains("there is no container nobody"), "{}", missing.stderr);
+    assert!(missing.stderr.contains("docker ps --all"), "{}", missing.stderr);
+}
+
+/// Spec 6.5: every machine has its own log.
+#[test]
+fn each_machine_has_logs_of_its_own() {
+    let scene = Scene::new();
+    scene.home.create().unwrap();
+    for name in ["native", "foreign"] {
+        let machine = scene.home.machine(&name.parse().unwrap());
+        machine.create().unwrap();
+        let line = format!("dockerd: in {name}\n");
+        dhow_home::atomic::write(&machine.console_log(), line.as_bytes(), 0o600).unwrap();
+    }
+    assert_eq!(scene.run("logs dockerd", "").expect(0).stdout, "in native\n");
+    assert_eq!(scene.run("logs dockerd --machine foreign", "").expect(0).stdout, "in foreign\n");
+    let typo = scene.run("logs dockerd --machine Foreign", "").expect(2);
+    assert!(typo.stderr.contains("cannot name a machine"), "{}", typo.stderr);
+}
+
 /// Spec 16.2 and 15.1: errors in the command line are documents too.
 #[test]
 fn mistakes_in_the_command_line_have_the_exit_status_of_usage() {
