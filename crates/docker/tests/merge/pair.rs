@@ -1,0 +1,89 @@
+//! Two engines and the face before them.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dhow_model::placement::{ForeignMachine, Guest, Host, Placement};
+use dhow_model::{Arch, Role};
+use dhow_testkit::{Docker, Dockerd, Image, Run};
+
+use crate::common::{Serving, Sockets, host};
+
+/// An image of the host's architecture, in both engines.
+pub const IMAGE: &str = "dhow-test/busybox:1";
+/// An image of the other architecture, in the foreign engine: for containers that are made and not started.
+pub const ABROAD: &str = "dhow-test/abroad:1";
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// The architecture of the foreign machine, as Docker names it.
+pub fn other() -> Arch {
+    if Arch::host().unwrap() == Arch::Amd64 { Arch::Arm64 } else { Arch::Amd64 }
+}
+
+pub struct Pair {
+    // Dropped in this order: the face first.
+    pub serving: Serving,
+    pub docker: Docker,
+    pub native: Dockerd,
+    pub foreign: Dockerd,
+}
+
+impl Pair {
+    pub fn new() -> Self {
+        let (native, foreign) = std::thread::scope(|scope| {
+            let foreign = scope.spawn(|| Dockerd::start().unwrap());
+            (Dockerd::start().unwrap(), foreign.join().unwrap())
+        });
+        Image::Busybox.ensure(native.docker()).unwrap();
+        Image::Busybox.ensure(foreign.docker()).unwrap();
+        let mut import = foreign.docker().command();
+        import.args(["import", "--platform", &format!("linux/{}", other()), "--change", "CMD [\"sh\"]"]);
+        import.arg(Image::Busybox.archive().unwrap()).arg(ABROAD);
+        Run::from(import).ok().unwrap();
+        let machine = ForeignMachine { guest: Guest::from(other()), translator: None };
+        let host = Host { foreign: Ok(machine), ..host(Placement::ForeignMachine) };
+        let engines = Sockets::two(native.socket(), foreign.socket(), host);
+        let serving = Serving::before(Arc::new(engines), Duration::from_millis(200));
+        let docker = Docker::new(native.docker().tools().clone(), serving.socket());
+        Self { serving, docker, native, foreign }
+    }
+
+    /// `docker args…` through the face, which must succeed.
+    pub fn ok<const N: usize>(&self, args: [&str; N]) -> String {
+        self.docker.ok(args).unwrap()
+    }
+
+    /// A client for one engine, past the face.
+    pub fn engine(&self, role: Role) -> &Docker {
+        match role {
+            Role::Native => self.native.docker(),
+            Role::Foreign => self.foreign.docker(),
+        }
+    }
+
+    /// `docker args…` past the face.
+    pub fn at<const N: usize>(&self, role: Role, args: [&str; N]) -> String {
+        self.engine(role).ok(args).unwrap()
+    }
+}
+
+/// One request and everything that comes back.
+pub fn http(socket: &Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let head =
+        format!("{request} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    said
+}
+
+/// The names of an answer's headers, in their order.
+pub fn headers(said: &str) -> Vec<&str> {
+    let head = said.split("\r\n\r\n").next().unwrap();
+    head.lines().skip(1).filter_map(|line| Some(line.split_once(": ")?.0)).collect()
+}
