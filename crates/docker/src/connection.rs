@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::answer;
+use crate::compose::Projects;
 use crate::decisions::{self, Decisions};
 use crate::engines::{ByteStream, Engines, Unavailable};
 use crate::error::Broken;
@@ -20,10 +21,11 @@ use crate::route::{Route, Whole, route};
 use crate::session::Sessions;
 use crate::stats::{Counters, Gauge};
 use crate::trace::TraceId;
+use crate::wire::body::Body;
 use crate::wire::buffer::Buffer;
 use crate::wire::client::{Client, Incoming};
 use crate::wire::exchange::{Exchange, Rest, Upload};
-use crate::wire::head::Request;
+use crate::wire::head::{self, Request};
 use crate::wire::outgoing::Outgoing;
 use crate::wire::tunnel::Tunnel;
 
@@ -36,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) workloads: Workloads,
     pub(crate) decisions: Decisions,
     pub(crate) sessions: Sessions,
+    pub(crate) projects: Projects,
 }
 
 /// What becomes of the connection after a request.
@@ -68,7 +71,7 @@ impl Shared {
     async fn handle(&self, mut client: Client, spare: &mut Buffer, mut request: Request) -> Next {
         let _in_flight = Gauge::new(&self.counters.in_flight);
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let route = route(&request.method, &request.target);
+        let route = self.current(route(&request.method, &request.target), &mut request);
         if let Route::Whole(whole) = &route
             && self.both_run()
         {
@@ -78,8 +81,14 @@ impl Shared {
             Ok(plan) => plan,
             Err(stop) => return self.stop(client, &request, stop).await,
         };
+        let mut head = std::mem::take(&mut request.forward);
+        if let Some(instead) = plan.body.take()
+            && client.discard(request.body)
+        {
+            head = head::with_body(&head, &instead);
+            request.body = Body::NONE;
+        }
         let mut body = request.body;
-        let head = std::mem::take(&mut request.forward);
         let out = match Outgoing::new(head, &mut body, &mut client.buffer) {
             Ok(out) => out,
             Err(bad) => {
@@ -128,6 +137,14 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// A network that was made again in the foreign engine is meant by its former ID too.
+    fn current(&self, route: Route, request: &mut Request) -> Route {
+        let Route::Network { reference, action } = &route else { return route };
+        let Some(now) = self.projects.renamed(reference) else { return route };
+        request.forward = head::retargeted(&request.forward, reference, &now);
+        Route::Network { reference: now, action: *action }
     }
 
     /// Answers what is whole only with both engines' parts.

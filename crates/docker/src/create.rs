@@ -1,15 +1,17 @@
 //! `POST /containers/create`: held until it is known where the container goes (spec 1.1 to 1.4).
 
-use dhow_model::placement::{Asked, admit};
+use dhow_model::placement::{Asked, Bound, admit};
 use dhow_model::query::query_value;
 use dhow_model::{Placement, Platform, Role};
 
 use crate::connection::Shared;
+use crate::decisions;
 use crate::description::Description;
 use crate::images;
 use crate::merge::Machines;
-use crate::place::{Note, Plan, Stop};
+use crate::place::{Guard, Note, Plan, Stop};
 use crate::route::query;
+use crate::trace::TraceId;
 use crate::wire::client::Client;
 use crate::wire::head::{Expect, Request};
 
@@ -30,32 +32,60 @@ impl Shared {
         let platform = platform.map_err(|bad| Stop::refused(400, bad.to_string()).labelled())?;
         let mut plan = Plan::to(Role::Native);
         let mut asked = Asked { platforms: platform.into_iter().collect(), ..Asked::default() };
-        let mut project = None;
-        if asked.platforms.is_empty() || host.placement == Placement::ForeignMachine {
+        let abroad = host.placement == Placement::ForeignMachine;
+        let machines = self.machines(&request.trace);
+        let (mut content, mut turn) = (Vec::new(), None);
+        if asked.platforms.is_empty() || abroad {
             let held = self.hold(client, request, MAX_DESCRIPTION, &mut plan).await?;
-            let Some(Ok(description)) = held.map(|content| Description::read(&content)) else {
-                return Ok(plan);
+            // A named platform decides for what is too large to be read; dockerd refuses what cannot be.
+            let read = match &held {
+                None if !asked.platforms.is_empty() => Ok(Description::default()),
+                held => Description::read(held.as_deref().unwrap_or_default()),
             };
+            let Ok(description) = read else { return Ok(plan) };
+            content = held.unwrap_or_default();
             if let Some(image) = description.image.filter(|_| asked.platforms.is_empty()) {
-                let machines = self.machines(&request.trace);
-                asked.image =
-                    images::platforms(&image, host.placement, machines).await.map_err(Stop::from)?;
+                asked.image = images::platforms(&image, host.placement, machines).await?;
             }
-            project = description.project;
+            if let Some(project) = description.project.filter(|_| abroad) {
+                let taken = self.projects.turn(&project, machines).await?;
+                asked.project = taken.role().map(|role| Bound { project, role });
+                turn = Some(taken);
+            }
         }
         let decision = admit(&host, &asked).map_err(|refusal| Stop::from(refusal).labelled())?;
         plan.role = decision.role;
-        plan.label = Some(crate::decisions::label(&decision));
+        plan.label = Some(decisions::label(&decision));
         let name = name.filter(|name| !name.is_empty());
         let claim = match &name {
-            Some(name) if host.placement == Placement::ForeignMachine => {
+            Some(name) if abroad => {
                 let claim = self.workloads.claim(plan.role, name, &request.trace).await;
                 Some(claim.map_err(|taken| Stop::refused(409, taken.to_string()))?)
             }
             _ => None,
         };
-        let _project = project;
+        if let Some(turn) = turn {
+            let mut settled = turn.settle(plan.role, &content, machines).await?;
+            plan.body = settled.body.take();
+            plan.guard = Some(Guard::Settled(settled));
+        }
         plan.note = Note::Create { name, decision, claim };
+        Ok(plan)
+    }
+
+    /// Where a network or volume is made: with the Compose project that it is labelled with, and natively without one.
+    pub(crate) async fn place_thing_made(
+        &self,
+        client: &mut Client,
+        request: &Request,
+    ) -> Result<Plan, Stop> {
+        let mut plan = Plan::to(Role::Native);
+        let held = self.hold(client, request, MAX_DESCRIPTION, &mut plan).await?.unwrap_or_default();
+        let project = Description::read(&held).ok().and_then(|read| read.project);
+        if let Some(project) = project {
+            let machines = self.machines(&request.trace);
+            plan.role = self.projects.place(&project, &request.target, &held, machines).await?;
+        }
         Ok(plan)
     }
 
@@ -80,7 +110,7 @@ impl Shared {
     }
 
     /// What questions about this request go to.
-    pub(crate) fn machines<'a>(&'a self, trace: &'a crate::trace::TraceId) -> Machines<'a> {
+    pub(crate) fn machines<'a>(&'a self, trace: &'a TraceId) -> Machines<'a> {
         Machines { engines: &*self.engines, pools: &self.pools, trace }
     }
 }

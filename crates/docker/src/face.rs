@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::compose::Projects;
 use crate::connection::{self, Shared};
 use crate::decisions::Decisions;
 use crate::engines::Engines;
@@ -52,6 +53,7 @@ impl Face {
             counters: Counters::default(),
             decisions: Decisions::default(),
             sessions: Sessions::default(),
+            projects: Projects::default(),
         };
         Self { shared: Arc::new(shared), grace: GRACE }
     }

@@ -10,6 +10,7 @@ use dhow_model::{Placement, Role};
 
 use crate::answer::Said;
 use crate::ask::Unanswered;
+use crate::compose::Settled;
 use crate::connection::Shared;
 use crate::decisions;
 use crate::description::Description;
@@ -41,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) label: Option<String>,
     /// `100 Continue` was sent, so that the body could be read.
     pub(crate) continued: bool,
+    /// What is sent instead of the client's body.
+    pub(crate) body: Option<Vec<u8>>,
     /// Dropped when the request has ended, with what it became.
     #[allow(dead_code, reason = "held, not read")]
     pub(crate) guard: Option<Guard>,
@@ -52,6 +55,7 @@ pub(crate) enum Guard {
     Joined(Joined),
     Building(Building),
     Channel(Channel),
+    Settled(Settled),
 }
 
 /// What an answer means for the registry.
@@ -91,7 +95,7 @@ pub(crate) enum Stop {
 
 impl Plan {
     pub(crate) fn to(role: Role) -> Self {
-        Self { role, call: None, note: Note::Nothing, label: None, continued: false, guard: None }
+        Self { role, call: None, note: Note::Nothing, label: None, continued: false, body: None, guard: None }
     }
 }
 
@@ -213,6 +217,7 @@ impl Shared {
                 None => Ok(Plan::to(Role::Native)),
             },
             Route::Pull | Route::Load => self.place_by_platform(request).await,
+            Route::VolumeCreate | Route::NetworkCreate => self.place_thing_made(client, request).await,
             Route::Volume { name } => self.place_thing(Thing::Volume, name, trace).await,
             Route::Network { reference, action } => {
                 let mut plan = Plan::to(Role::Native);

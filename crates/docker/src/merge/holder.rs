@@ -56,6 +56,11 @@ pub(crate) async fn holders(
         }
     };
     let (native, foreign) = tokio::join!(has(Role::Native), has(Role::Foreign));
+    // Native's is meant where both have it, so it does not depend on an engine that says nothing.
+    if let (Ok(true), Err((role, why))) = (&native, &foreign) {
+        tracing::debug!(%role, %why, reference, "the engine did not say whether it has this too");
+        return Ok(Holders::One(Role::Native));
+    }
     Ok(match (native?, foreign?) {
         (true, true) => Holders::Both,
         (true, false) => Holders::One(Role::Native),

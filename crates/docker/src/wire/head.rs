@@ -159,6 +159,33 @@ fn judge_answer(
     Ok(Answer { len, status, forward, body, keep_alive })
 }
 
+/// A request's head that was judged already, made to fit this body, with the body behind it.
+pub(crate) fn with_body(head: &[u8], body: &[u8]) -> Vec<u8> {
+    const FRAMING: [&str; 4] = ["content-length", "transfer-encoding", "trailer", "expect"];
+    let framing = |line: &[u8]| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing.as_bytes()))
+    };
+    let lines = head.trim_ascii_end().split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let mut out = Vec::with_capacity(head.len() + body.len() + 32);
+    for (_, line) in lines.enumerate().filter(|(at, line)| *at == 0 || !framing(line)) {
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+    out.extend_from_slice(body);
+    out
+}
+
+/// A request's head with another word in its target.
+pub(crate) fn retargeted(head: &[u8], old: &str, new: &str) -> Vec<u8> {
+    let line = head.iter().position(|byte| *byte == b'\n').unwrap_or(head.len());
+    match head[..line].windows(old.len().max(1)).position(|word| word == old.as_bytes()) {
+        Some(at) => [&head[..at], new.as_bytes(), &head[at + old.len()..]].concat(),
+        None => head.to_vec(),
+    }
+}
+
 /// The headers of an answer's head that was judged already.
 pub(crate) fn headers(head: &[u8]) -> Vec<(String, String)> {
     let text = |value: &[u8]| String::from_utf8_lossy(value.trim_ascii()).into_owned();

@@ -107,3 +107,15 @@ fn many_headers_are_read() {
     let raw = format!("GET / HTTP/1.1\r\n{}\r\n", "a:\r\n".repeat(200_000));
     assert_eq!(parsed(&raw).len, raw.len());
 }
+
+/// 3.6: a description that is replaced has a head that fits it.
+#[test]
+fn a_head_is_made_to_fit_another_body() {
+    let head = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: y\r\nExpect: 100-continue\r\nX: z\r\n\r\n";
+    let expected = b"POST /a HTTP/1.1\r\nHost: x\r\nX: z\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(with_body(head, b"{}"), expected);
+    assert_eq!(
+        retargeted(b"GET /n/old HTTP/1.1\r\nX: old\r\n\r\n", "old", "newer"),
+        b"GET /n/newer HTTP/1.1\r\nX: old\r\n\r\n"
+    );
+}
