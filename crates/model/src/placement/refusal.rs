@@ -103,7 +103,7 @@ pub(super) fn unknown(host: &Host, subject: &Subject) -> Refusal {
 pub(super) fn not_offered(host: &Host, why: &str, subject: &Subject) -> Refusal {
     Refusal::new(format!(
         "{subject}, which the foreign machine runs (workloads.placement is \"foreign-machine\"), and this host, {}, \
-         cannot offer one: {why}; with `dhow config set workloads.placement native-machine` a translator runs it \
+         cannot offer one: {why}; with `dhow config set workloads.placement native-machine && dhow up` a translator runs it \
          in the native machine",
         host.name,
     ))
@@ -131,7 +131,7 @@ pub(super) fn bound_elsewhere(bound: &Bound, subject: &Subject) -> Refusal {
     Refusal::new(format!(
         "{subject}, and the Compose project {project:?} is bound to the {} machine, which does not run {}: \
          give all services of a project platforms that one machine runs, divide it into two projects, or \
-         `dhow config set workloads.placement native-machine`, where projects mix platforms freely",
+         `dhow config set workloads.placement native-machine && dhow up`, where projects mix platforms freely",
         bound.role,
         subject.platform(),
     ))
@@ -142,7 +142,7 @@ pub(super) fn mixed_build(native: &Platform, foreign: &Platform) -> Refusal {
     Refusal::new(format!(
         "one build cannot be for {native}, which the native machine runs, and for {foreign}, which the foreign one \
          runs (workloads.placement is \"foreign-machine\"): build for each platform by itself, or \
-         `dhow config set workloads.placement native-machine`, where one machine builds both"
+         `dhow config set workloads.placement native-machine && dhow up`, where one machine builds both"
     ))
 }
 

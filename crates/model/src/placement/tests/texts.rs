@@ -81,7 +81,7 @@ fn a_machine_that_cannot_be_offered_is_told_with_the_host_s_platform() {
         refused(&host, &asks("linux/arm64")),
         "platform linux/arm64 was asked for, which the foreign machine runs (workloads.placement is \
          \"foreign-machine\"), and this host, linux/amd64, cannot offer one: qemu-system-aarch64 is not installed; \
-         with `dhow config set workloads.placement native-machine` a translator runs it in the native machine"
+         with `dhow config set workloads.placement native-machine && dhow up` a translator runs it in the native machine"
     );
 }
 
@@ -92,13 +92,13 @@ fn a_service_that_its_project_s_machine_cannot_run_is_told_with_all_three() {
         refused(&two_machines(), &bound(Role::Native, asks("linux/arm64"))),
         "platform linux/arm64 was asked for, and the Compose project \"shop\" is bound to the native machine, which does \
          not run linux/arm64: give all services of a project platforms that one machine runs, divide it into two \
-         projects, or `dhow config set workloads.placement native-machine`, where projects mix platforms freely"
+         projects, or `dhow config set workloads.placement native-machine && dhow up`, where projects mix platforms freely"
     );
     assert_eq!(
         refused(&two_machines(), &bound(Role::Foreign, asks(""))),
         "no platform was asked for, which means linux/amd64, and the Compose project \"shop\" is bound to the foreign \
          machine, which does not run linux/amd64: give all services of a project platforms that one machine runs, divide \
-         it into two projects, or `dhow config set workloads.placement native-machine`, where projects mix platforms \
+         it into two projects, or `dhow config set workloads.placement native-machine && dhow up`, where projects mix platforms \
          freely"
     );
 }
@@ -120,7 +120,7 @@ fn a_build_for_both_machines_is_told_with_a_platform_of_each() {
         refused(&two_machines(), &asks("linux/amd64 linux/arm64")),
         "one build cannot be for linux/amd64, which the native machine runs, and for linux/arm64, which the foreign one \
          runs (workloads.placement is \"foreign-machine\"): build for each platform by itself, or \
-         `dhow config set workloads.placement native-machine`, where one machine builds both"
+         `dhow config set workloads.placement native-machine && dhow up`, where one machine builds both"
     );
 }
 
