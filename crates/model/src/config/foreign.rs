@@ -24,14 +24,17 @@ pub struct Translators {
     pub arm64: TranslatorList,
 }
 
-/// Translators in the user's order, none twice.
+/// Translators in the user's order, none twice. A single one may be written without brackets.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "Vec<String>", into = "Vec<TranslatorName>")]
+#[serde(try_from = "toml::Value", into = "Vec<TranslatorName>")]
 pub struct TranslatorList(Vec<TranslatorName>);
 
 /// Why a list of translators cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadList {
+    /// Neither a name nor names.
+    #[error("{0} is no list of translators: write one such as [\"qemu\"]")]
+    NoList(String),
     /// A word that names none.
     #[error("`{0}` is no translator: {meant}", meant = meant(.0))]
     Unknown(String),
@@ -103,13 +106,17 @@ impl Default for Foreign {
     }
 }
 
-impl TryFrom<Vec<String>> for TranslatorList {
+impl TryFrom<toml::Value> for TranslatorList {
     type Error = BadList;
 
-    fn try_from(words: Vec<String>) -> Result<Self, BadList> {
+    fn try_from(value: toml::Value) -> Result<Self, BadList> {
+        let words = match &value {
+            toml::Value::Array(words) => words.iter().map(toml::Value::as_str).collect(),
+            one => one.as_str().map(|word| vec![word]),
+        };
         let mut list = Vec::new();
-        for word in words {
-            let name = word.parse().map_err(|_| BadList::Unknown(word))?;
+        for word in words.ok_or_else(|| BadList::NoList(value.to_string()))? {
+            let name = word.parse().map_err(|_| BadList::Unknown(word.to_owned()))?;
             if list.contains(&name) {
                 return Err(BadList::Twice(name));
             }

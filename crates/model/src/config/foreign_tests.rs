@@ -32,6 +32,17 @@ fn an_unknown_translator_is_an_error_that_names_the_nearest() {
     assert!(told.contains("unknown field"), "{told}");
 }
 
+/// Spec 15.3.
+#[test]
+fn one_translator_may_be_written_without_brackets_and_anything_else_is_an_error() {
+    let config = Config::parse("[translators]\namd64 = 'box64'").unwrap();
+    assert_eq!(config.translators.list(Arch::Amd64), [TranslatorName::Box64]);
+    for value in ["1", "true", "['qemu', 1]", "{ qemu = true }"] {
+        let told = error(&format!("[translators]\namd64 = {value}"));
+        assert!(told.contains("is no list of translators"), "{told}");
+    }
+}
+
 #[test]
 fn a_translator_that_stands_twice_is_an_error() {
     let told = error("[translators]\namd64 = ['fex', 'box64', 'fex']");

@@ -75,11 +75,10 @@ pub(super) fn several(platforms: &[Platform]) -> String {
 /// No translator of the list can serve, or the list is empty.
 pub(super) fn unprovisioned(serves: Arch, list: &[(TranslatorName, State)], subject: &Subject) -> Refusal {
     if list.is_empty() {
-        let usual =
-            default_list(serves).iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+        let usual = default_list(serves).first().map_or("qemu", |name| name.as_str());
         return Refusal::new(format!(
             "{subject}, and no translator may run {serves} programs here: translators.{serves} is an empty list; \
-             name one that may, such as `dhow config set translators.{serves} '[{usual}]'`"
+             name one that may, such as `dhow config set translators.{serves} {usual}`"
         ));
     }
     let reasons = list.iter().filter_map(|(_, state)| state.as_ref().err().map(ToString::to_string));

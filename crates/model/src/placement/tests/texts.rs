@@ -42,12 +42,12 @@ fn an_empty_list_is_told_with_its_key() {
     assert_eq!(
         refused(&host(Arch::Amd64, vec![]), &asks("linux/arm64")),
         "platform linux/arm64 was asked for, and no translator may run arm64 programs here: translators.arm64 is an \
-         empty list; name one that may, such as `dhow config set translators.arm64 '[\"qemu\"]'`"
+         empty list; name one that may, such as `dhow config set translators.arm64 qemu`"
     );
     assert_eq!(
         refused(&host(Arch::Arm64, vec![]), &asks("linux/amd64")),
         "platform linux/amd64 was asked for, and no translator may run amd64 programs here: translators.amd64 is an \
-         empty list; name one that may, such as `dhow config set translators.amd64 '[\"fex\"]'`"
+         empty list; name one that may, such as `dhow config set translators.amd64 fex`"
     );
 }
 
