@@ -99,3 +99,63 @@ impl Change {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(action: &str, attributes: &str) -> Option<Change> {
+        let line = format!(
+            r#"{{"status":"x","id":"c1","Type":"container","Action":"{action}","Actor":{{"ID":"c1","Attributes":{{{attributes}}}}},"scope":"local","time":1,"timeNano":1}}"#
+        );
+        Change::read(line.as_bytes())
+    }
+
+    /// 2.5: what each of dockerd's events means.
+    #[test]
+    fn dockerds_events_are_read() {
+        let id = || "c1".to_owned();
+        let name = r#""image":"busybox","name":"web""#;
+        let labelled = r#""com.docker.compose.project":"shop","maintainer":"x","name":"web""#;
+        let exec = r#""execID":"e1","name":"web","exitCode":"0""#;
+        let created = |project| Change::Created { id: id(), name: Some("web".into()), project };
+        for (action, attributes, expected) in [
+            ("create", name, Some(created(None))),
+            ("create", labelled, Some(created(Some("shop".into())))),
+            (
+                "rename",
+                r#""name":"web","oldName":"/old""#,
+                Some(Change::Renamed { id: id(), name: "web".into() }),
+            ),
+            ("die", name, Some(Change::Died { id: id() })),
+            ("destroy", name, Some(Change::Destroyed { id: id() })),
+            (
+                "exec_create: sh -c 'a: b'",
+                exec,
+                Some(Change::ExecCreated { exec: "e1".into(), container: id() }),
+            ),
+            ("exec_die", exec, Some(Change::ExecEnded { exec: "e1".into() })),
+            ("exec_die", name, None),
+            ("start", name, None),
+            ("health_status: healthy", name, None),
+        ] {
+            assert_eq!(read(action, attributes), expected, "{action}");
+        }
+    }
+
+    /// 2.5: what is no event of a container, or no event at all, changes nothing.
+    #[test]
+    fn anything_else_is_passed_over() {
+        for line in [
+            "",
+            "null",
+            "[]",
+            "{",
+            r#"{"Type":"network","Action":"destroy","Actor":{"ID":"n1"}}"#,
+            r#"{"Type":"container","Action":"destroy"}"#,
+            r#"{"Type":"container","Action":7,"Actor":{"ID":"c1"}}"#,
+        ] {
+            assert_eq!(Change::read(line.as_bytes()), None, "{line}");
+        }
+    }
+}

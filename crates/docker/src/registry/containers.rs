@@ -9,7 +9,11 @@ use dhow_model::record::Recorded;
 use super::{Fit, Text, bare};
 
 /// Most containers of one engine that are recorded. A guest that claims more is asked for each.
-const MAX: usize = 100_000;
+const MAX: usize = 32_768;
+/// Longest name that is recorded, bytes, and most names of one container: what a hostile guest may take of our memory. Whatever
+/// is not recorded is asked for.
+const MAX_NAME: usize = 255;
+const MAX_NAMES: usize = 8;
 /// How many of the removed ones are remembered, so that news of a creation that come late do not revive them.
 const MAX_REMOVED: usize = 1024;
 /// Digits of a canonical ID.
@@ -66,6 +70,7 @@ impl Containers {
                 id
             }
         };
+        let project = project.filter(|project| project.len() <= MAX_NAME);
         if let (Some(project), Some(container)) = (project, self.by_id.get_mut(&id)) {
             container.project = Some(project.into());
         }
@@ -159,15 +164,15 @@ impl Containers {
         }
         self.detach(&name);
         let Some(container) = self.by_id.get_mut(id) else { return };
-        if is_own(&name) {
-            if container.own_name().is_some() {
-                self.by_name.remove(&container.names.remove(0));
-            }
-            container.names.insert(0, name.clone());
-        } else {
-            container.names.push(name.clone());
+        let is_own = is_own(&name);
+        if is_own && container.own_name().is_some() {
+            self.by_name.remove(&container.names.remove(0));
         }
-        self.by_name.insert(name, id.clone());
+        if name.len() <= MAX_NAME && container.names.len() < MAX_NAMES {
+            let at = if is_own { 0 } else { container.names.len() };
+            container.names.insert(at, name.clone());
+            self.by_name.insert(name, id.clone());
+        }
     }
 }
 

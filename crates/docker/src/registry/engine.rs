@@ -1,9 +1,13 @@
 //! One engine's own answers: which container or exec it has, all of its containers, and its events.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use dhow_model::Role;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use tokio::time::timeout;
 
 use super::{Change, Entry, Fit, Listed, bare, change};
 use crate::ask::{Answer, Question, Reply, Unanswered};
@@ -19,6 +23,10 @@ const LIST_LIMIT: Duration = Duration::from_secs(30);
 const MAX_CONTAINER: usize = 8 << 20;
 /// Largest event that is read, bytes: a container's labels are in it.
 const MAX_EVENT: usize = 4 << 20;
+/// Most containers of a list, and most names of one, that are read: more than the table takes, so that it knows what it lacks.
+/// A guest could otherwise make ten times as much memory of its text.
+const MAX_LISTED: usize = 40_000;
+const MAX_NAMES: usize = 16;
 /// Seconds before an engine's own time from which its events are asked for, so that none falls between its answer's head,
 /// which it sends first, and its subscription.
 const OVERLAP: u64 = 2;
@@ -51,8 +59,38 @@ struct Executed {
 #[serde(rename_all = "PascalCase")]
 struct InList {
     id: String,
-    names: Option<Vec<String>>,
+    names: Option<AtMost<String, MAX_NAMES>>,
     labels: Option<Labels>,
+}
+
+/// The first so many of a list; the rest is read and dropped.
+#[derive(Debug)]
+struct AtMost<T, const N: usize>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for AtMost<T, N> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Few<T, const N: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Few<T, N> {
+            type Value = AtMost<T, N>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut few = Vec::new();
+                while few.len() < N {
+                    match list.next_element()? {
+                        Some(one) => few.push(one),
+                        None => return Ok(AtMost(few)),
+                    }
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(AtMost(few))
+            }
+        }
+        from.deserialize_seq(Few(PhantomData))
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -72,9 +110,9 @@ pub(super) async fn container(pool: &Pool, reference: &str, trace: &TraceId) -> 
         return Said::HasNot;
     }
     let target = format!("/containers/{reference}/json");
-    match Question::get(&target, trace).within(LIMIT).at_most(MAX_CONTAINER).ask(pool).await {
+    match ask(pool, &target, trace).await {
         Ok(answer) if answer.status == 200 => match serde_json::from_slice::<Described>(&answer.body) {
-            Ok(described) => described.as_said(pool.role(), reference),
+            Ok(described) => described.said(pool.role(), reference),
             Err(why) => Said::Nothing(format!("its description of the container cannot be read: {why}")),
         },
         Ok(answer) if answer.status == 404 => Said::HasNot,
@@ -91,7 +129,7 @@ pub(super) async fn exec(pool: &Pool, exec: &str, trace: &TraceId) -> (Said, Opt
         return (Said::HasNot, None);
     }
     let target = format!("/exec/{exec}/json");
-    match Question::get(&target, trace).within(LIMIT).at_most(MAX_CONTAINER).ask(pool).await {
+    match ask(pool, &target, trace).await {
         Ok(answer) if answer.status == 200 => {
             let entry = Entry { role: pool.role(), id: Some(exec.into()), name: None };
             let container = serde_json::from_slice::<Executed>(&answer.body).ok().map(|it| it.container);
@@ -110,9 +148,9 @@ pub(super) async fn exec(pool: &Pool, exec: &str, trace: &TraceId) -> (Said, Opt
 pub(super) async fn list(pool: &Pool, trace: &TraceId) -> Result<Vec<Listed>, String> {
     match Question::get("/containers/json?all=1", trace).within(LIST_LIMIT).ask(pool).await {
         Ok(answer) if answer.status == 200 => {
-            let list: Vec<InList> = serde_json::from_slice(&answer.body)
+            let list: AtMost<InList, MAX_LISTED> = serde_json::from_slice(&answer.body)
                 .map_err(|why| format!("its list cannot be read: {why}"))?;
-            Ok(list.into_iter().map(InList::listed).collect())
+            Ok(list.0.into_iter().map(InList::listed).collect())
         }
         other => Err(problem(other)),
     }
@@ -163,12 +201,12 @@ impl<'p> Events<'p> {
 impl InList {
     fn listed(self) -> Listed {
         let project = self.labels.unwrap_or_default().project;
-        Listed { id: self.id, names: self.names.unwrap_or_default(), project }
+        Listed { id: self.id, names: self.names.map(|names| names.0).unwrap_or_default(), project }
     }
 }
 
 impl Described {
-    fn as_said(self, role: Role, reference: &str) -> Said {
+    fn said(self, role: Role, reference: &str) -> Said {
         let fit = if self.id == reference {
             Fit::Id
         } else if bare(&self.name) != bare(reference) && self.id.starts_with(reference) {
@@ -187,6 +225,12 @@ fn may_name(reference: &str) -> bool {
         part.starts_with(|first: char| first.is_ascii_alphanumeric())
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
     })
+}
+
+/// Asks with a limit that holds for the dialling too: a machine that is on its way up is not waited for.
+async fn ask(pool: &Pool, target: &str, trace: &TraceId) -> Result<Answer, Unanswered> {
+    let question = Question::get(target, trace).within(LIMIT).at_most(MAX_CONTAINER);
+    timeout(LIMIT, question.ask(pool)).await.unwrap_or(Err(Unanswered::Late(LIMIT)))
 }
 
 /// Dockerd's complaint that several containers begin with the digits given.
@@ -254,11 +298,22 @@ mod tests {
         }
     }
 
+    /// 2.5: a list of any length takes bounded memory.
+    #[test]
+    fn a_list_is_read_up_to_its_bound() {
+        let read = |text: &str| serde_json::from_str::<AtMost<String, 2>>(text).map(|few| few.0);
+        assert_eq!(read("[]").unwrap(), Vec::<String>::new());
+        assert_eq!(read(r#"["a","b"]"#).unwrap(), ["a", "b"]);
+        assert_eq!(read(r#"["a","b","c",{"d":[]}]"#).unwrap(), ["a", "b"]);
+        assert!(read(r#"["a","b","c""#).is_err());
+        assert!(read("{}").is_err());
+    }
+
     /// 2.2: which of dockerd's rules made it answer.
     #[test]
     fn an_engines_answer_tells_how_well_the_reference_fits() {
         let said = |reference: &str| match (Described { id: "abcdef".into(), name: "/web".into() })
-            .as_said(Role::Native, reference)
+            .said(Role::Native, reference)
         {
             Said::Has(fit, _) => fit,
             _ => unreachable!(),

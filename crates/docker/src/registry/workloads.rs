@@ -19,6 +19,8 @@ use crate::trace::TraceId;
 
 /// Longest wait for a follower to end when its machine is about to stop.
 const END_LIMIT: Duration = Duration::from_secs(2);
+/// Longest wait for a last list of what is in a machine that is about to stop.
+const LAST_LIMIT: Duration = Duration::from_secs(3);
 /// Longest wait for somebody else's create of the same name.
 const CLAIM_LIMIT: Duration = Duration::from_secs(30);
 
@@ -48,8 +50,7 @@ struct Follower {
 #[derive(Debug)]
 pub struct Claim {
     name: Text,
-    held: Option<OwnedMutexGuard<()>>,
-    claims: Arc<Mutex<HashMap<Text, Arc<AsyncMutex<()>>>>>,
+    _held: Option<OwnedMutexGuard<()>>,
 }
 
 /// The other engine has a container of this name: dockerd's own words, with 409. A rename says `Error when allocating new
@@ -97,7 +98,20 @@ impl Workloads {
     /// of ours. Answers what is in it; from now on lookups are answered from that.
     pub async fn stopping(&self, role: Role) -> Record {
         self.unfollow(role).await;
-        self.core.pools.of(role).clear();
+        let pool = self.core.pools.of(role);
+        let was_whole = self.core.table().was_whole(role);
+        if !was_whole && self.core.engines.running().contains(&role) {
+            match timeout(LAST_LIMIT, engine::list(pool, &TraceId::random())).await {
+                Ok(Ok(listed)) => self.core.table().replace(role, listed),
+                Ok(Err(why)) => {
+                    tracing::warn!(%role, %why, "what is in the machine that stops is not wholly known")
+                }
+                Err(_) => {
+                    tracing::warn!(%role, "the engine that stops did not list its containers within 3 s")
+                }
+            }
+        }
+        pool.clear();
         let mut table = self.core.table();
         table.sleep(role);
         table.record(role)
@@ -217,12 +231,11 @@ impl Workloads {
     fn meet(&self) -> Vec<Role> {
         let running = self.core.engines.running();
         for role in Role::ALL {
-            let knowledge = self.core.table().knowledge(role);
+            // What was not wholly known when the machine stopped is made good by its record.
+            let is_sure = self.core.table().was_whole(role);
             if running.contains(&role) {
                 self.started(role);
-            } else if knowledge == Knowledge::Nothing
-                && let Some(record) = self.core.engines.record(role)
-            {
+            } else if !is_sure && let Some(record) = self.core.engines.record(role) {
                 self.core.table().adopt(role, record);
             }
         }
@@ -273,13 +286,14 @@ impl Workloads {
         let name = Text::from(name);
         let lock = {
             let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+            claims.retain(|_, lock| Arc::strong_count(lock) > 1);
             Arc::clone(claims.entry(name.clone()).or_default())
         };
         let held = timeout(CLAIM_LIMIT, lock.lock_owned()).await.ok();
         if held.is_none() {
             tracing::warn!(%name, "another create of this name takes longer than 30 s, and is no more waited for");
         }
-        Claim { name, held, claims: Arc::clone(&self.claims) }
+        Claim { name, _held: held }
     }
 
     async fn unfollow(&self, role: Role) {
@@ -297,16 +311,6 @@ impl Workloads {
 impl Core {
     pub(super) fn table(&self) -> MutexGuard<'_, Registry> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.held = None;
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        if claims.get(&self.name).is_some_and(|lock| Arc::strong_count(lock) == 1) {
-            claims.remove(&self.name);
-        }
     }
 }
 
