@@ -40,7 +40,7 @@ pub async fn run(home: &Home, executable: PathBuf, serving: impl FnOnce()) -> Re
     let docker = listen(home.docker_socket())?;
     let control = listen(home.control_socket())?;
 
-    let guests = Guests { home: home.clone(), engine: engine.clone() };
+    let guests = Guests::new(home.clone(), engine.clone());
     let face = Face::new(Arc::new(guests), Arc::new(LogHooks));
     engine.observe(Arc::new(Connections(face.clone())));
     let service = Service::new(home.clone(), engine, face.clone(), end.clone());

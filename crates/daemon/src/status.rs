@@ -45,6 +45,27 @@ pub fn machine(home: &Home, name: &MachineName, snapshot: Snapshot) -> control::
         retries,
         timeline: timeline.into_iter().map(timed).collect(),
         network: status.network.map(network),
+        translators_known: status.translators.is_some(),
+        warnings: status.translators.as_ref().map(|t| t.warnings.clone()).unwrap_or_default(),
+        translators: status
+            .translators
+            .map(|t| t.given)
+            .unwrap_or_default()
+            .into_iter()
+            .map(translator)
+            .collect(),
+    }
+}
+
+fn translator(t: supervisor::Translator) -> control::Translator {
+    control::Translator {
+        name: t.name,
+        serves: t.serves,
+        sha256: t.sha256,
+        problem: t.problem,
+        interpreter: t.interpreter,
+        flags: t.flags,
+        version: t.version,
     }
 }
 

@@ -1,18 +1,41 @@
 //! Between the Docker face and the engine: where the face finds dockerds, and what it hears of the machines.
 
+use std::sync::{Mutex, PoisonError};
+
 use dhow_docker::{ByteStream, Engines, Face, Unavailable};
 use dhow_engine::{Engine, Observer};
 use dhow_home::Home;
+use dhow_model::config::{TranslatorList, Translators};
 use dhow_model::placement::Host;
-use dhow_model::{Failure, Placement, Record, Role};
+use dhow_model::{Config, Failure, Placement, Record, Role};
 
 /// The engine machines.
 #[derive(Debug)]
 pub struct Guests {
-    /// The directory, for the configuration.
-    pub home: Home,
-    /// The machines.
-    pub engine: Engine,
+    home: Home,
+    engine: Engine,
+    /// The configuration as it could last be read.
+    config: Mutex<Config>,
+}
+
+impl Guests {
+    /// The machines of this engine, with the configuration of this directory.
+    pub fn new(home: Home, engine: Engine) -> Self {
+        // Nothing may translate that no list names (spec 1.3), so a file that cannot be read names nothing.
+        let none = Translators { amd64: TranslatorList::default(), arm64: TranslatorList::default() };
+        let config = Mutex::new(Config { translators: none, ..Config::default() });
+        Self { home, engine, config }
+    }
+
+    /// What the file says now, or what it last said before somebody made a mistake in it.
+    fn config(&self) -> Config {
+        let mut last = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.home.read_config() {
+            Ok(config) => last.clone_from(&config),
+            Err(failure) => tracing::warn!(%failure, "the configuration counts as it was before"),
+        }
+        last.clone()
+    }
 }
 
 #[async_trait::async_trait]
@@ -33,10 +56,7 @@ impl Engines for Guests {
     }
 
     async fn host(&self) -> Host {
-        let config = self.home.read_config().unwrap_or_else(|failure| {
-            tracing::warn!(%failure, "the configuration's translators are not known; the defaults count");
-            dhow_model::Config::default()
-        });
+        let config = self.config();
         self.engine.host(&config).await
     }
 
@@ -74,7 +94,28 @@ fn unavailable(role: Role, failure: Failure) -> Unavailable {
 
 #[cfg(test)]
 mod tests {
+    use dhow_model::Arch;
+
     use super::*;
+
+    /// Spec 1.3: what cannot be read lets no translator serve that was not named while it could be.
+    #[tokio::test]
+    async fn a_configuration_that_cannot_be_read_counts_as_it_was_before() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::at(temp.path().join("h")).unwrap();
+        home.create().unwrap();
+        let write =
+            |text: &str| dhow_home::atomic::write(&home.config_file(), text.as_bytes(), 0o600).unwrap();
+        write("typo = 1");
+        let engine = Engine::open(&home, "/nowhere".into()).unwrap();
+        let guests = Guests::new(home.clone(), engine);
+        let named = |config: Config| Arch::ALL.map(|arch| config.translators.list(arch).len());
+        assert_eq!(named(guests.config()), [0, 0]);
+        write("[translators]\namd64 = []\narm64 = [\"qemu\"]\n");
+        assert_eq!(named(guests.config()), [0, 1]);
+        write("typo = 1");
+        assert_eq!(named(guests.config()), [0, 1]);
+    }
 
     /// Spec 3.3: what failed, and one command to run.
     #[test]
