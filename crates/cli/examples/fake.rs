@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dhow_cli::{Asset, AssetsCommand, AssetsDone, Check, Failure, House, Problem, Report};
+use dhow_cli::{
+    Asset, AssetsCommand, AssetsDone, Check, Failure, House, Problem, Report, TranslatorCommand,
+    TranslatorsDone,
+};
 use dhow_home::lock::FileLock;
 use dhow_home::{Home, launch};
 use dhow_model::{Arch, Config, MachineName};
@@ -63,6 +66,16 @@ impl House for Fake {
 
     fn probe_kvm(&self) -> ExitCode {
         ExitCode::from(9)
+    }
+
+    fn translators(
+        &self,
+        _: &Home,
+        _: &Config,
+        command: &TranslatorCommand,
+        _: &mut dyn Report,
+    ) -> Result<TranslatorsDone, Failure> {
+        Ok(TranslatorsDone { summary: format!("{command:?}"), translators: Vec::new() })
     }
 
     fn assets(

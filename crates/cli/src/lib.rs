@@ -114,7 +114,7 @@ fn be_daemon(house: &dyn House, caller: &Caller, detached: bool) -> ExitCode {
     house.daemon(&caller.home)
 }
 
-fn wait(work: impl Future<Output = Result<u8>>) -> Result<u8> {
+fn wait<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -142,7 +142,7 @@ fn rows(bundle: &Bundle, state: &str) -> Vec<Asset> {
 }
 
 /// Tells the command line how far it is: each new kind of work is a step.
-fn told(report: &mut dyn Report) -> impl FnMut(Progress) {
+pub fn told(report: &mut dyn Report) -> impl FnMut(Progress) {
     let mut last: Option<Step> = None;
     move |progress| match progress {
         Progress::Begin { step, detail } | Progress::Bytes { step, detail, .. } if last != Some(step) => {

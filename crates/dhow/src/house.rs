@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
-use dhow_cli::{AssetsCommand, AssetsDone, Check, House, Report, Verdict};
+use dhow_cli::{
+    AssetsCommand, AssetsDone, Check, House, Report, TranslatorCommand, TranslatorsDone, Verdict,
+};
 use dhow_home::{Home, launch};
 use dhow_model::{Config, Failure, MachineName};
 
-use crate::{assets, background};
+use crate::{assets, background, translators};
 
 /// Threads of the daemon and of a supervisor: they move bytes and wait.
 const THREADS: usize = 2;
@@ -46,6 +48,16 @@ impl House for Whole {
         report: &mut dyn Report,
     ) -> Result<AssetsDone, Failure> {
         assets::run(home, config, command, report)
+    }
+
+    fn translators(
+        &self,
+        home: &Home,
+        config: &Config,
+        command: &TranslatorCommand,
+        report: &mut dyn Report,
+    ) -> Result<TranslatorsDone, Failure> {
+        translators::run(home, config, command, report)
     }
 
     fn doctor(&self, home: &Home) -> Vec<Check> {

@@ -5,6 +5,7 @@
 mod assets;
 mod background;
 mod house;
+mod translators;
 
 use std::process::ExitCode;
 

@@ -18,6 +18,7 @@ pub async fn checks(home: &Home) -> Vec<Check> {
         checks.push(assets(home, arch));
         checks.push(agent(arch));
     }
+    checks.extend(crate::translators::checks(home).await);
     checks
 }
 

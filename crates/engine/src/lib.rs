@@ -22,6 +22,7 @@ mod retry;
 mod snapshot;
 mod supervisor;
 mod timeline;
+pub mod translators;
 mod wake;
 
 pub use engine::{Engine, Stopped};

@@ -2,6 +2,7 @@
 //! a file gets into the runtime directory.
 
 mod check;
+pub mod probe;
 mod provision;
 mod served;
 

@@ -71,7 +71,7 @@ fn awaited(command: &TranslatorCommand, done: &TranslatorsDone) -> Vec<live::Awa
     match command {
         TranslatorCommand::Provision { name, .. } => {
             let used = changed(*name).filter(|row| row.chosen);
-            used.map(|row| live::Awaited::serving(row)).collect()
+            used.map(live::Awaited::serving).collect()
         }
         TranslatorCommand::Remove { name, .. } => changed(*name).map(live::Awaited::gone).collect(),
         TranslatorCommand::List { .. } | TranslatorCommand::Probe { .. } => Vec::new(),

@@ -29,7 +29,7 @@ fn block(out: &mut String, row: &Row, style: Style) {
     if let Some(probe) = &row.host.probe {
         line("probe", &text::harmless(&probe.words));
     }
-    for machine in &row.machines {
+    for machine in row.machines.iter().filter(|machine| row.host.chosen || !machine.interpreter.is_empty()) {
         let words = if machine.serves {
             let version = if machine.version.is_empty() { "version unknown" } else { &machine.version };
             format!("{} ({version}, flags {})", style.good("serves"), machine.flags)

@@ -56,13 +56,64 @@ fn each_translator_shows_both_sides() {
         (row(true), vec![refused]),
         (TranslatorRow { listed: false, chosen: false, ..row(true) }, Vec::new()),
     ]);
-    insta::assert_snapshot!(table::render(&told, false, Style::PLAIN), @"");
+    insta::assert_snapshot!(table::render(&told, false, Style::PLAIN), @r"
+    qemu for arm64 in amd64 guests: not provisioned; `dhow translator provision qemu`
+      file     /home/me/.dhow/runtime/bin/qemu-aarch64
+      why      does not exist
+    qemu for arm64 in amd64 guests: provisioned
+      file     /home/me/.dhow/runtime/bin/qemu-aarch64
+      probe    ran in 12 ms
+      native   serves (10.0.2, flags POCF)
+      gaps     ptrace; io_uring
+    qemu for arm64 in amd64 guests: provisioned
+      file     /home/me/.dhow/runtime/bin/qemu-aarch64
+      native   the kernel refused it
+      gaps     ptrace; io_uring
+    qemu for arm64 in amd64 guests: provisioned, and on no list of the configuration
+      file     /home/me/.dhow/runtime/bin/qemu-aarch64
+      gaps     ptrace; io_uring
+    ");
 }
 
 #[test]
 fn the_json_document_keeps_its_field_names() {
     let told = told(vec![(row(true), vec![given("")])]);
-    insta::assert_snapshot!(serde_json::to_string_pretty(&told).unwrap(), @"");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&told).unwrap(), @r#"
+    {
+      "summary": "",
+      "translators": [
+        {
+          "name": "qemu",
+          "guest": "amd64",
+          "serves": "arm64",
+          "listed": true,
+          "chosen": true,
+          "file": "/home/me/.dhow/runtime/bin/qemu-aarch64",
+          "provisioned": true,
+          "reason": "",
+          "hint": "`dhow translator provision qemu`",
+          "sha256": "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d",
+          "size": 6000000,
+          "gaps": [
+            "ptrace",
+            "io_uring"
+          ],
+          "probe": null,
+          "machines": [
+            {
+              "machine": "native",
+              "serves": true,
+              "problem": "",
+              "interpreter": "/run/dhow/translators/5d5d/qemu-aarch64",
+              "flags": "POCF",
+              "version": "10.0.2"
+            }
+          ]
+        }
+      ],
+      "warnings": []
+    }
+    "#);
 }
 
 /// Spec 1.3: what the list does not name is not used, and that is said.
