@@ -21,7 +21,7 @@ use crate::merge::{Holders, Thing, holders};
 use crate::registry::{self, Claim, Entry, Lookup};
 use crate::resolve;
 use crate::route::{Action, NetworkAction, Route, query};
-use crate::session::{self, Building, Channel, Joined, Parked};
+use crate::session::{self, Building, Joined, Parked};
 use crate::session_table::Key;
 use crate::trace::TraceId;
 use crate::wire::client::Client;
@@ -54,7 +54,6 @@ pub(crate) struct Plan {
 pub(crate) enum Guard {
     Joined(Joined),
     Building(Building),
-    Channel(Channel),
     Settled(Settled),
 }
 

@@ -1,9 +1,8 @@
 //! `/session` opens before `/build` says the platform (spec 3.5). With two engines it is parked until the build comes that
 //! names its UUID; it is never sent to a guess.
 //!
-//! Docker's own client opens `POST /session` and names it in `POST /build?session=…`. Buildx talks to BuildKit's API through
-//! `POST /grpc` instead, in bytes that nobody reads here: its session is told by its process, which holds that channel too.
-//! What is known stands in `session_table`; here are the waiting and the words.
+//! Docker's own client names it in `POST /build?session=…`, Buildx within BuildKit's API, which `buildkit` reads. What is known
+//! stands in `session_table`; here are the waiting and the words.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +14,7 @@ use dhow_model::query::query_value;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::session_table::{Arrival, Key, MAX_WAITING, Process, Table, Ticket};
+use crate::session_table::{Arrival, Key, MAX_WAITING, Table, Ticket};
 use crate::wire::client::Client;
 use crate::wire::head::Request;
 
@@ -62,11 +61,10 @@ impl Sessions {
     }
 
     async fn park_for(&self, key: Key, client: &mut Client, patience: Duration) -> Parked {
-        let process = process(client);
         let (sender, receiver) = oneshot::channel();
         let ticket = {
             let mut inner = self.inner();
-            match inner.table.arrive(&key, process) {
+            match inner.table.arrive(&key) {
                 Arrival::To(role) => {
                     drop(inner);
                     return Parked::To(role, Joined { sessions: self.clone(), key });
@@ -106,16 +104,6 @@ impl Sessions {
         Building { sessions: self.clone(), keys, role }
     }
 
-    /// A `/grpc` channel of this client was placed, until the guard is dropped.
-    pub(crate) fn channel(&self, client: &Client, role: Role) -> Option<Channel> {
-        let process = process(client)?;
-        let mut inner = self.inner();
-        let released = inner.table.channel(process, role);
-        inner.tell(released);
-        drop(inner);
-        Some(Channel { sessions: self.clone(), process, role })
-    }
-
     /// Where the build with this ID goes on; `None` if there is none (`POST /build/cancel`).
     pub(crate) fn builder(&self, id: &str) -> Option<Role> {
         self.inner().table.builder(id)
@@ -146,6 +134,11 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// A build that was not asked for with `/build`, and has this session.
+    pub(crate) fn session(uuid: &str) -> Self {
+        Self { session: Some(uuid.to_owned()), ..Self::default() }
+    }
+
     /// Reads the target of a `/build`.
     pub(crate) fn of(target: &str) -> Self {
         let query = target.split_once('?').map_or("", |(_, query)| query);
@@ -213,11 +206,6 @@ fn name(key: &Key) -> &str {
     }
 }
 
-/// The process at the other end; `None` where the system does not tell, or it is in a namespace that hides it.
-fn process(client: &Client) -> Option<Process> {
-    client.stream.peer_cred().ok()?.pid().filter(|process| *process > 0)
-}
-
 /// Waits until the client has closed its half. What it sends ahead stays in its buffer.
 async fn gone(client: &mut Client) {
     std::future::poll_fn(|cx| {
@@ -275,19 +263,6 @@ pub(crate) struct Building {
 impl Drop for Building {
     fn drop(&mut self) {
         self.sessions.inner().table.build_over(&self.keys, self.role);
-    }
-}
-
-/// A channel to BuildKit's API, while it is open.
-pub(crate) struct Channel {
-    sessions: Sessions,
-    process: Process,
-    role: Role,
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        self.sessions.inner().table.channel_over(self.process, self.role);
     }
 }
 

@@ -3,8 +3,7 @@
 //! ```text
 //!                    ┌─ a build names it ──────────────────────────► given to the build's role
 //!   a client opens ──┤  (waiting: at most 30 s)
-//!   `/session`       ├─ its process opens `/grpc` (Buildx) ────────► given to that channel's role
-//!                    ├─ its client goes away ──────────────────────► dropped
+//!   `/session`       ├─ its client goes away ──────────────────────► dropped
 //!                    └─ 30 s ──────────────────────────────────────► refused, naming the UUID
 //!
 //!   a build begins ──► Named: a session that comes now is given to its role at once ──(the build ends)──► forgotten
@@ -14,7 +13,6 @@
 //! neither platform nor session: it waits for the build of that ID.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 
 use dhow_model::Role;
 
@@ -29,9 +27,6 @@ pub(crate) enum Key {
     /// A build's `buildid`.
     Build(String),
 }
-
-/// One client's process, as its socket tells.
-pub(crate) type Process = i32;
 
 /// One connection that waits; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,23 +48,21 @@ pub(crate) enum Arrival {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     next: u64,
-    waiting: HashMap<Ticket, (Key, Option<Process>)>,
+    waiting: HashMap<Ticket, Key>,
     /// Sessions that were given to a role and are still connected.
     joined: HashMap<Key, usize>,
     /// Where the builds are that go on and name this key, in the order in which they began.
     named: HashMap<Key, Vec<Role>>,
-    /// Where the `/grpc` channels of a process are.
-    channels: HashMap<Process, Vec<Role>>,
 }
 
 impl Table {
     /// A connection has come for `key`.
-    pub(crate) fn arrive(&mut self, key: &Key, process: Option<Process>) -> Arrival {
-        let twin = self.joined.contains_key(key) || self.waiting.values().any(|(other, _)| other == key);
+    pub(crate) fn arrive(&mut self, key: &Key) -> Arrival {
+        let twin = self.joined.contains_key(key) || self.waiting.values().any(|other| other == key);
         if twin && matches!(key, Key::Session(_)) {
             return Arrival::Twice;
         }
-        if let Some(role) = self.known(key, process) {
+        if let Some(role) = self.known(key) {
             self.join(key.clone());
             return Arrival::To(role);
         }
@@ -78,7 +71,7 @@ impl Table {
         }
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.waiting.insert(ticket, (key.clone(), process));
+        self.waiting.insert(ticket, key.clone());
         Arrival::Wait(ticket)
     }
 
@@ -108,37 +101,30 @@ impl Table {
     /// A build has ended.
     pub(crate) fn build_over(&mut self, keys: &[Key], role: Role) {
         for key in keys {
-            take_one(&mut self.named, key, role);
+            if let Some(roles) = self.named.get_mut(key) {
+                if let Some(at) = roles.iter().position(|other| *other == role) {
+                    roles.remove(at);
+                }
+                if roles.is_empty() {
+                    self.named.remove(key);
+                }
+            }
         }
-    }
-
-    /// A process opens a channel to BuildKit's API; returns who need wait no longer.
-    pub(crate) fn channel(&mut self, process: Process, role: Role) -> Vec<(Ticket, Role)> {
-        self.channels.entry(process).or_default().push(role);
-        self.release()
-    }
-
-    /// A channel has ended.
-    pub(crate) fn channel_over(&mut self, process: Process, role: Role) {
-        take_one(&mut self.channels, &process, role);
     }
 
     /// The role of the build with this ID, while it goes on.
     pub(crate) fn builder(&self, id: &str) -> Option<Role> {
-        self.named.get(&Key::Build(id.to_owned())).and_then(|roles| roles.first()).copied()
+        self.known(&Key::Build(id.to_owned()))
     }
 
     /// Nothing is known of anybody.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.joined.is_empty() && self.named.is_empty() && self.channels.is_empty()
+        self.waiting.is_empty() && self.joined.is_empty() && self.named.is_empty()
     }
 
-    /// A build's own word comes before what its process does besides.
-    fn known(&self, key: &Key, process: Option<Process>) -> Option<Role> {
-        let by_process = |process| self.channels.get(&process).filter(|_| matches!(key, Key::Session(_)));
-        let known = self.named.get(key).or_else(|| process.and_then(by_process));
-        known.and_then(|roles| roles.first()).copied()
+    fn known(&self, key: &Key) -> Option<Role> {
+        self.named.get(key)?.first().copied()
     }
 
     fn join(&mut self, key: Key) {
@@ -147,29 +133,15 @@ impl Table {
 
     fn release(&mut self) -> Vec<(Ticket, Role)> {
         let waiting = self.waiting.iter();
-        let known = |(ticket, (key, process)): (&Ticket, &(Key, Option<Process>))| {
-            Some((*ticket, self.known(key, *process)?))
-        };
-        let mut released: Vec<(Ticket, Role)> = waiting.filter_map(known).collect();
+        let mut released: Vec<(Ticket, Role)> =
+            waiting.filter_map(|(ticket, key)| Some((*ticket, self.known(key)?))).collect();
         released.sort_unstable();
         for (ticket, _) in &released {
-            if let Some((key, _)) = self.waiting.remove(ticket) {
+            if let Some(key) = self.waiting.remove(ticket) {
                 self.join(key);
             }
         }
         released
-    }
-}
-
-/// Takes one out, and forgets a key that has none left.
-fn take_one<K: Hash + Eq>(map: &mut HashMap<K, Vec<Role>>, key: &K, role: Role) {
-    if let Some(roles) = map.get_mut(key) {
-        if let Some(at) = roles.iter().position(|other| *other == role) {
-            roles.remove(at);
-        }
-        if roles.is_empty() {
-            map.remove(key);
-        }
     }
 }
 

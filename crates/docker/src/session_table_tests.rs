@@ -17,7 +17,7 @@ fn waits(arrival: Arrival) -> Ticket {
 #[test]
 fn a_session_waits_for_the_build_that_names_it() {
     let mut table = Table::default();
-    let ticket = waits(table.arrive(&session("a"), None));
+    let ticket = waits(table.arrive(&session("a")));
     assert_eq!(table.build(&[session("b")], Role::Native), []);
     assert_eq!(table.build(&[session("a")], Role::Foreign), [(ticket, Role::Foreign)]);
     assert_eq!(table.build(&[session("a")], Role::Foreign), []);
@@ -28,7 +28,7 @@ fn a_session_waits_for_the_build_that_names_it() {
 fn a_session_that_follows_its_build_goes_to_it_at_once() {
     let mut table = Table::default();
     table.build(&[session("a")], Role::Foreign);
-    assert_eq!(table.arrive(&session("a"), None), Arrival::To(Role::Foreign));
+    assert_eq!(table.arrive(&session("a")), Arrival::To(Role::Foreign));
 }
 
 /// 3.5: never sent to a guess: what a build that has ended said does not count.
@@ -37,43 +37,21 @@ fn a_session_after_its_build_waits_like_any_other() {
     let mut table = Table::default();
     table.build(&[session("a")], Role::Foreign);
     table.build_over(&[session("a")], Role::Foreign);
-    waits(table.arrive(&session("a"), None));
+    waits(table.arrive(&session("a")));
 }
 
 /// 3.5: BuildKit refuses a second session with a UUID; so does the table, whether the first waits or is joined.
 #[test]
 fn a_second_session_with_the_same_uuid_is_refused() {
     let mut table = Table::default();
-    let ticket = waits(table.arrive(&session("a"), None));
-    assert_eq!(table.arrive(&session("a"), None), Arrival::Twice);
+    let ticket = waits(table.arrive(&session("a")));
+    assert_eq!(table.arrive(&session("a")), Arrival::Twice);
     assert!(table.give_up(ticket));
     table.build(&[session("a")], Role::Native);
-    assert_eq!(table.arrive(&session("a"), None), Arrival::To(Role::Native));
-    assert_eq!(table.arrive(&session("a"), None), Arrival::Twice);
+    assert_eq!(table.arrive(&session("a")), Arrival::To(Role::Native));
+    assert_eq!(table.arrive(&session("a")), Arrival::Twice);
     table.leave(&session("a"));
-    assert_eq!(table.arrive(&session("a"), None), Arrival::To(Role::Native));
-}
-
-/// 3.5: Buildx says the platform where the face does not read; its session goes where its process's channel went.
-#[test]
-fn a_session_follows_its_process_to_buildkit() {
-    let mut table = Table::default();
-    let early = waits(table.arrive(&session("a"), Some(7)));
-    let other = waits(table.arrive(&session("b"), Some(8)));
-    assert_eq!(table.channel(7, Role::Native), [(early, Role::Native)]);
-    assert_eq!(table.arrive(&session("c"), Some(7)), Arrival::To(Role::Native));
-    table.channel_over(7, Role::Native);
-    waits(table.arrive(&session("d"), Some(7)));
-    assert!(table.give_up(other));
-}
-
-/// 3.5: what a build says of its session comes before what its process does besides.
-#[test]
-fn a_builds_word_comes_before_its_process() {
-    let mut table = Table::default();
-    table.channel(7, Role::Native);
-    table.build(&[session("a")], Role::Foreign);
-    assert_eq!(table.arrive(&session("a"), Some(7)), Arrival::To(Role::Foreign));
+    assert_eq!(table.arrive(&session("a")), Arrival::To(Role::Native));
 }
 
 /// 3.5: the upload of a build's context names nothing but the build.
@@ -81,12 +59,12 @@ fn a_builds_word_comes_before_its_process() {
 fn an_upload_waits_for_its_build_in_either_order() {
     let upload = Key::Build("i".to_owned());
     let mut table = Table::default();
-    let ticket = waits(table.arrive(&upload, None));
+    let ticket = waits(table.arrive(&upload));
     assert_eq!(table.builder("i"), None);
     let keys = [session("a"), upload.clone()];
     assert_eq!(table.build(&keys, Role::Foreign), [(ticket, Role::Foreign)]);
     assert_eq!(table.builder("i"), Some(Role::Foreign));
-    assert_eq!(table.arrive(&upload, Some(7)), Arrival::To(Role::Foreign));
+    assert_eq!(table.arrive(&upload), Arrival::To(Role::Foreign));
     table.build_over(&keys, Role::Foreign);
     assert_eq!(table.builder("i"), None);
 }
@@ -95,19 +73,17 @@ fn an_upload_waits_for_its_build_in_either_order() {
 #[test]
 fn only_so_many_sessions_wait() {
     let mut table = Table::default();
-    let tickets: Vec<_> =
-        (0..MAX_WAITING).map(|n| waits(table.arrive(&session(&n.to_string()), None))).collect();
-    assert_eq!(table.arrive(&session("one more"), None), Arrival::Crowded);
+    let tickets: Vec<_> = (0..MAX_WAITING).map(|n| waits(table.arrive(&session(&n.to_string())))).collect();
+    assert_eq!(table.arrive(&session("one more")), Arrival::Crowded);
     assert!(table.give_up(tickets[3]));
-    waits(table.arrive(&session("one more"), None));
+    waits(table.arrive(&session("one more")));
 }
 
 /// Something that happens to the table.
 #[derive(Debug, Clone)]
 enum Event {
-    Open(u8, u8),
+    Open(u8),
     Build(u8, Role),
-    Channel(u8, Role),
     /// The oldest thing but n that is there ends.
     End(usize),
 }
@@ -115,9 +91,8 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     let role = || prop::sample::select(Role::ALL.to_vec());
     prop_oneof![
-        (0u8..4, 0u8..3).prop_map(|(uuid, process)| Event::Open(uuid, process)),
+        (0u8..4).prop_map(Event::Open),
         (0u8..4, role()).prop_map(|(uuid, role)| Event::Build(uuid, role)),
-        (0u8..3, role()).prop_map(|(process, role)| Event::Channel(process, role)),
         (0usize..6).prop_map(Event::End),
     ]
 }
@@ -125,14 +100,13 @@ fn event() -> impl Strategy<Value = Event> {
 /// What the owner of a connection has to end.
 #[derive(Debug)]
 enum Held {
-    Waiting(Ticket, Key, Option<Process>),
+    Waiting(Ticket, Key),
     Joined(Key),
     Build(Key, Role),
-    Channel(Process, Role),
 }
 
 proptest! {
-    /// 3.5: whatever order things happen in, a session goes only where a build or channel that was there said, it is
+    /// 3.5: whatever order things happen in, a session goes only where a build that is there says, it is
     /// answered once, and when all have gone nothing is left.
     #[test]
     fn nothing_is_guessed_and_nothing_is_left(events in prop::collection::vec(event(), 0..60)) {
@@ -140,17 +114,16 @@ proptest! {
         let mut held: Vec<Held> = Vec::new();
         for event in events {
             let released = match event {
-                Event::Open(uuid, process) => {
+                Event::Open(uuid) => {
                     let key = session(&uuid.to_string());
-                    let process = (process > 0).then_some(i32::from(process));
-                    match table.arrive(&key, process) {
-                        Arrival::Wait(ticket) => held.push(Held::Waiting(ticket, key, process)),
+                    match table.arrive(&key) {
+                        Arrival::Wait(ticket) => held.push(Held::Waiting(ticket, key)),
                         Arrival::To(role) => {
-                            prop_assert!(is_said(&held, &key, process, role));
+                            prop_assert!(is_said(&held, &key, role));
                             held.push(Held::Joined(key));
                         }
                         Arrival::Twice => {
-                            let twin = |held: &Held| matches!(held, Held::Waiting(_, other, _) | Held::Joined(other) if *other == key);
+                            let twin = |held: &Held| matches!(held, Held::Waiting(_, other) | Held::Joined(other) if *other == key);
                             prop_assert!(held.iter().any(twin));
                         }
                         Arrival::Crowded => prop_assert!(false, "there are only four"),
@@ -162,10 +135,6 @@ proptest! {
                     held.push(Held::Build(key.clone(), role));
                     table.build(&[key], role)
                 }
-                Event::Channel(process, role) => {
-                    held.push(Held::Channel(i32::from(process), role));
-                    table.channel(i32::from(process), role)
-                }
                 Event::End(at) => {
                     if at < held.len() {
                         end(&mut table, held.remove(at));
@@ -175,10 +144,10 @@ proptest! {
             };
             for (ticket, role) in released {
                 let at = held.iter().position(|held| matches!(held, Held::Waiting(other, ..) if *other == ticket));
-                let Some(Held::Waiting(_, key, process)) = at.map(|at| held.remove(at)) else {
+                let Some(Held::Waiting(_, key)) = at.map(|at| held.remove(at)) else {
                     return Err(TestCaseError::fail("it was answered before"));
                 };
-                prop_assert!(is_said(&held, &key, process, role));
+                prop_assert!(is_said(&held, &key, role));
                 held.push(Held::Joined(key));
             }
         }
@@ -189,11 +158,10 @@ proptest! {
     }
 }
 
-/// Whether a build or channel that is there now says that this session belongs to this role.
-fn is_said(held: &[Held], key: &Key, process: Option<Process>, role: Role) -> bool {
+/// Whether a build that is there now says that this session belongs to this role.
+fn is_said(held: &[Held], key: &Key, role: Role) -> bool {
     held.iter().any(|held| match held {
         Held::Build(named, at) => named == key && *at == role,
-        Held::Channel(of, at) => Some(*of) == process && *at == role,
         Held::Waiting(..) | Held::Joined(_) => false,
     })
 }
@@ -203,6 +171,5 @@ fn end(table: &mut Table, held: Held) {
         Held::Waiting(ticket, ..) => assert!(table.give_up(ticket)),
         Held::Joined(key) => table.leave(&key),
         Held::Build(key, role) => table.build_over(&[key], role),
-        Held::Channel(process, role) => table.channel_over(process, role),
     }
 }

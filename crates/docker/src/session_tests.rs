@@ -111,16 +111,6 @@ async fn a_wait_that_is_cancelled_leaves_nothing() {
     assert!(sessions.inner().waiting.is_empty());
 }
 
-/// 3.5: a session of Buildx goes where its process's channel to BuildKit went.
-#[tokio::test]
-async fn a_session_follows_the_channel_of_its_process() {
-    let sessions = Sessions::default();
-    let ((grpc, _far_grpc), (mut session, _far)) = (client(), client());
-    let _channel = sessions.channel(&grpc, Role::Native).unwrap();
-    let parked = sessions.park_for(uuid("a"), &mut session, Duration::ZERO).await;
-    assert_eq!(role(&parked), Some(Role::Native));
-}
-
 /// 3.5: the head of a session says its UUID, or it is refused: in BuildKit's words where BuildKit would refuse it.
 #[test]
 fn a_session_is_known_by_its_header() {

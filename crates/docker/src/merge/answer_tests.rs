@@ -113,3 +113,26 @@ async fn a_thing_is_found_in_the_machines_that_run() {
     let (role, _) = holders(Thing::Network, "both", fake.machines()).await.unwrap_err();
     assert_eq!(role, Role::Native);
 }
+
+/// 3.7: a list since or before a thing is whole although only one engine knows the thing.
+#[tokio::test]
+async fn a_list_around_a_thing_of_one_engine_is_whole() {
+    let fake = Fake::new(|role, _, target| match (role, target) {
+        (Role::Foreign, "/containers/mark/json") => {
+            (200, r#"{"Created":"1970-01-01T00:00:05.5Z"}"#.to_owned())
+        }
+        (Role::Foreign, _) => (200, r#"[{"Id":"f7","Created":7}]"#.to_owned()),
+        (_, target) if target.contains("mark") => {
+            (404, r#"{"message":"No such container: mark"}"#.to_owned())
+        }
+        _ => (200, r#"[{"Id":"n9","Created":9},{"Id":"n5","Created":5},{"Id":"n4","Created":4}]"#.to_owned()),
+    });
+    let since = "/containers/json?filters=%7B%22since%22%3A%5B%22mark%22%5D%7D";
+    let (_, content) = ask(&fake, Whole::Containers, "GET", since).await;
+    assert_eq!(
+        content,
+        "[{\"Id\":\"n9\",\"Created\":9},{\"Id\":\"f7\",\"Created\":7},{\"Id\":\"n5\",\"Created\":5}]\n"
+    );
+    let (_, content) = ask(&fake, Whole::Containers, "GET", &format!("{since}&limit=2")).await;
+    assert!(content.contains("n9") && content.contains("f7") && !content.contains("n5"), "{content}");
+}

@@ -1,7 +1,7 @@
 //! Lists are whole (spec 3.7): what both engines have to say about one question becomes one answer.
 //!
 //! Used only where two machines run. [`Whole`] says which calls these are, `lists` merges what was answered (pure),
-//! `reply` writes the answer, `events` interleaves the two live streams, [`holders`] finds which engine has a network, a
+//! `around` makes `since` and `before` work where only one engine has the thing that they name, `reply` writes the answer, `events` interleaves the two live streams, [`holders`] finds which engine has a network, a
 //! volume or an image.
 //!
 //! An engine that refuses (4xx, 5xx) is passed on as it is, native's first; one that cannot be reached although its machine
@@ -9,6 +9,7 @@
 
 #[cfg(test)]
 mod answer_tests;
+mod around;
 mod events;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -58,7 +59,8 @@ pub(crate) async fn answer(what: Whole, request: &Request, machines: Machines<'_
     let outcome = if is_prune(what) {
         prune(what, native, foreign)
     } else {
-        combine(what, &request.target, (native, foreign))
+        let answers = around::complete(what, &request.target, (native, foreign), machines).await;
+        combine(what, &request.target, answers)
     };
     outcome.unwrap_or_else(|refused| refused).bytes(request.keep_alive, machines.trace)
 }
