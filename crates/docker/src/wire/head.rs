@@ -103,8 +103,12 @@ fn judge_request(bytes: &[u8], len: usize, parsed: &httparse::Request<'_, '_>) -
     }
     let known = facts.trace.and_then(TraceId::accept);
     let trace = known.clone().unwrap_or_else(TraceId::random);
-    let forward =
-        if known.is_some() { bytes[..len].to_vec() } else { traced(&bytes[..len], parsed.headers, &trace) };
+    // A head that is only just small enough for dockerd goes without the trace rather than not at all.
+    let has_room = len + trace::HEADER.len() + trace.as_str().len() + 4 <= MAX_HEAD;
+    let forward = match known.is_none() && has_room {
+        true => traced(&bytes[..len], parsed.headers, &trace),
+        false => bytes[..len].to_vec(),
+    };
     Ok(Request {
         len,
         method: parsed.method.unwrap_or_default().to_owned(),
