@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dhow_assets::translator;
 use dhow_channel::{Dialer, Stream};
 use dhow_home::Home;
 use dhow_model::placement::{ForeignMachine, Host};
@@ -19,7 +18,7 @@ use crate::plan::Planner;
 use crate::progress::Reporter;
 use crate::snapshot::{Event, Observed, Observer, Ready, Snapshot};
 use crate::wake::Waking;
-use crate::{Error, Result};
+use crate::{Error, Result, translators};
 
 /// For one dial into a guest that is up. The agent holds it while dockerd starts again.
 const DIAL: Duration = Duration::from_secs(30);
@@ -219,7 +218,9 @@ impl Engine {
     pub async fn host(&self, config: &Config) -> Host {
         let here = Platform::here();
         let native = here.arch.unwrap_or(Arch::Amd64);
-        let lists = |serves| config.translators.list(serves).to_vec();
+        // A machine that runs has the last word on what it has registered.
+        let machine = self.handle(Role::Native);
+        let running = matches!(machine.ready(), Ready::Yes(_)).then(|| machine.last().status);
         let placement = self.placement();
         let foreign = match placement {
             Placement::NativeMachine => Err("workloads.placement is \"native-machine\"".to_owned()),
@@ -229,7 +230,7 @@ impl Engine {
             name: here.to_string(),
             placement,
             native: native.into(),
-            translators: translator::served(&self.shared.home.runtime_bin(), native, lists, None),
+            translators: translators::of(&self.shared.home, config, native, running.as_ref()),
             foreign: foreign.map(|arch| ForeignMachine { guest: arch.into(), translator: None }),
         }
     }
