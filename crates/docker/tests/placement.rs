@@ -19,7 +19,8 @@ use std::time::Duration;
 use common::{Serving, Sockets, host};
 use dhow_docker::Reason;
 use dhow_model::placement::{ForeignMachine, Guest, Host, Placement};
-use dhow_model::{Arch, Role};
+use dhow_model::translator::{Served, Unprovisioned, Why};
+use dhow_model::{Arch, Role, TranslatorName};
 use dhow_testkit::{Docker, Dockerd, Image, Run, Tools, run, wait};
 
 const IMAGE: &str = "dhow-test/busybox:1";
@@ -299,6 +300,46 @@ fn a_build_goes_where_its_platform_runs() {
         .outcome()
         .unwrap();
     assert!(refused.complaint().contains("s390x"), "{refused}");
+}
+
+/// 1.4: with a translator that is not provisioned, a foreign create and a foreign build by either builder are refused with its
+/// file and the command, and nothing native is.
+#[test]
+#[ignore = "needs root, fetches packages: ./dev test face"]
+fn what_nothing_may_run_is_refused_with_the_file_and_the_command() {
+    let dockerd = Dockerd::start().unwrap();
+    Image::Busybox.ensure(dockerd.docker()).unwrap();
+    let why = Unprovisioned {
+        translator: TranslatorName::Qemu,
+        serves: other(),
+        file: Some("/home/me/.dhow/runtime/bin/qemu".into()),
+        why: Why::Missing,
+    };
+    let served = Served { arch: other(), translators: vec![(TranslatorName::Qemu, Err(why))] };
+    let host = Host { translators: vec![served], ..host(Placement::NativeMachine) };
+    let serving = Serving::before(Arc::new(Sockets::one(dockerd.socket()).on(host)), GRACE);
+    let docker = Docker::new(dockerd.docker().tools().clone(), serving.socket());
+    let platform = format!("linux/{}", other());
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("Dockerfile"), format!("FROM {IMAGE}\nLABEL built=yes\n")).unwrap();
+    let refused = |docker: Run| {
+        let outcome = docker.dir(dir.path()).outcome().unwrap();
+        let complaint = outcome.complaint();
+        assert!(!outcome.status.success(), "{outcome}");
+        for word in
+            [other().debian(), "qemu", "/home/me/.dhow/runtime/bin/qemu", "`dhow translator provision qemu`"]
+        {
+            assert!(complaint.contains(word), "no {word} in {complaint}");
+        }
+    };
+    refused(docker.run(["create", "--platform", &platform, IMAGE, "true"]));
+    for kit in ["0", "1"] {
+        refused(docker.run(["build", "--platform", &platform, "."]).env("DOCKER_BUILDKIT", kit));
+        let native =
+            docker.run(["build", "."]).dir(dir.path()).env("DOCKER_BUILDKIT", kit).outcome().unwrap();
+        assert!(native.status.success(), "{native}");
+    }
+    assert_eq!(docker.ok(["run", "--rm", IMAGE, "echo", "hello"]).unwrap(), "hello");
 }
 
 /// 2.6, 3.3: an engine that is dead takes nothing with it but its own.

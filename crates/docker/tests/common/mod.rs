@@ -51,6 +51,11 @@ impl Sockets {
         Self { native: native.to_owned(), foreign: Some(foreign.to_owned()), host }
     }
 
+    /// The same on another host.
+    pub fn on(self, host: Host) -> Self {
+        Self { host, ..self }
+    }
+
     fn path(&self, role: Role) -> Option<&Path> {
         match role {
             Role::Native => Some(&self.native),
