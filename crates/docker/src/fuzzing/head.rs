@@ -9,6 +9,8 @@ use crate::wire::head::{self, Answer, Request};
 
 /// Headers that the oracle has room for; heads with more are not compared.
 const ROOM: usize = 256;
+/// Bodies up to this many bytes are compared with the grammar: no limit on the length of a line counts.
+const SHORT: usize = 4000;
 
 type Headers = Vec<(String, Vec<u8>)>;
 
@@ -64,9 +66,11 @@ pub fn body(bytes: &[u8]) {
     let at_once = scan(Body::CHUNKED, bytes, bytes.len().max(1));
     let in_pieces = scan(Body::CHUNKED, bytes, usize::from(*step).max(1));
     assert_eq!(at_once, in_pieces);
-    if let Ok((taken, content, _)) = &at_once {
-        assert!(*taken <= bytes.len() && content.len() <= *taken);
+    if bytes.len() > SHORT {
+        return;
     }
+    let whole = at_once.ok().filter(|(_, _, done)| *done).map(|(taken, content, _)| (taken, content));
+    assert_eq!(whole, decoded(bytes));
     let length = u64::from(*step) * 7;
     let by_length = scan(Body::Length(length), bytes, usize::from(*step).max(1));
     let expected = usize::try_from(length).map_or(bytes.len(), |length| length.min(bytes.len()));
@@ -82,6 +86,44 @@ fn scan(mut body: Body, bytes: &[u8], step: usize) -> Result<(usize, Vec<u8>, bo
         taken += body.scan(piece, |data| content.extend_from_slice(data))?;
     }
     Ok((taken, content, body.is_done()))
+}
+
+/// A whole chunked body at the front, by the grammar of RFC 9112, 7.1: its length and content.
+fn decoded(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let (mut at, mut content) = (0, Vec::new());
+    loop {
+        let line = line(&bytes[at..])?;
+        at += line.len() + 2;
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let (size, extension) = line.split_at(digits);
+        let gap = extension.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        if digits > 16 || !matches!(extension.get(gap), None | Some(b';')) {
+            return None;
+        }
+        let size = u64::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?;
+        if size == 0 {
+            break;
+        }
+        let end = at.checked_add(usize::try_from(size).ok()?)?;
+        content.extend_from_slice(bytes.get(at..end)?);
+        at = end + 2;
+        if bytes.get(end..at)? != b"\r\n" {
+            return None;
+        }
+    }
+    loop {
+        let trailer = line(&bytes[at..])?;
+        at += trailer.len() + 2;
+        if trailer.is_empty() {
+            return Some((at, content));
+        }
+    }
+}
+
+/// What stands before the first end of line, which must be one of two bytes.
+fn line(bytes: &[u8]) -> Option<&[u8]> {
+    let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'))?;
+    bytes[end..].starts_with(b"\r\n").then(|| &bytes[..end])
 }
 
 /// While a head grows nothing is taken back: it is unfinished, then what it stays.
