@@ -7,7 +7,7 @@ use std::time::Duration;
 use dhow_model::Role;
 use dhow_model::record::Record;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,6 +21,10 @@ use crate::trace::TraceId;
 const END_LIMIT: Duration = Duration::from_secs(2);
 /// Longest wait for a last list of what is in a machine that is about to stop.
 const LAST_LIMIT: Duration = Duration::from_secs(3);
+/// After this long a machine that was about to stop and runs still is followed again.
+const LEAVING_LIMIT: Duration = Duration::from_secs(120);
+/// How often a record that is not there is looked for.
+const RECORD_EVERY: Duration = Duration::from_millis(500);
 /// Longest wait for somebody else's create of the same name.
 const CLAIM_LIMIT: Duration = Duration::from_secs(30);
 
@@ -28,8 +32,8 @@ const CLAIM_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Workloads {
     core: Arc<Core>,
-    /// Whoever follows an engine; ended with the last clone.
-    followers: Arc<Mutex<HashMap<Role, Follower>>>,
+    /// Ended with the last clone.
+    followers: Arc<Mutex<Followers>>,
     /// Names that are about to be given.
     claims: Arc<Mutex<HashMap<Text, Arc<AsyncMutex<()>>>>>,
 }
@@ -39,6 +43,16 @@ pub(super) struct Core {
     pub(super) engines: Arc<dyn Engines>,
     pub(super) pools: Pools,
     table: Mutex<Registry>,
+}
+
+#[derive(Default)]
+struct Followers {
+    /// Whoever follows an engine.
+    by_role: HashMap<Role, Follower>,
+    /// Machines that are about to stop, and since when: they may run for a while yet, and are left alone.
+    leaving: HashMap<Role, Instant>,
+    /// When the record of a machine that is off was asked for, which reads a file.
+    recorded: HashMap<Role, Instant>,
 }
 
 struct Follower {
@@ -83,20 +97,14 @@ impl Workloads {
 
     /// Follows the engine of a machine that runs now; does nothing if it is followed already. In a Tokio runtime.
     pub fn started(&self, role: Role) {
-        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
-        if followers.get(&role).is_some_and(|follower| !follower.task.is_finished()) {
-            return;
-        }
-        self.core.table().doubt(role);
-        let (core, cancel) = (Arc::clone(&self.core), CancellationToken::new());
-        let until = cancel.clone();
-        let task = tokio::spawn(async move { follow::follow(&core, role, &until).await });
-        followers.insert(role, Follower { cancel, task: AbortOnDropHandle::new(task) });
+        self.followers().leaving.remove(&role);
+        self.follow(role);
     }
 
     /// Ends the stream of events of a machine that is about to stop, for which dockerd would wait, and every idle connection
     /// of ours. Answers what is in it; from now on lookups are answered from that.
     pub async fn stopping(&self, role: Role) -> Record {
+        self.followers().leaving.insert(role, Instant::now());
         self.unfollow(role).await;
         let pool = self.core.pools.of(role);
         let was_whole = self.core.table().was_whole(role);
@@ -227,15 +235,22 @@ impl Workloads {
     }
 
     /// Makes the table meet the machines as they are: follows those that run, reads the record of those that do not. Answers
-    /// which run.
+    /// which can be asked.
     fn meet(&self) -> Vec<Role> {
-        let running = self.core.engines.running();
+        let mut running = self.core.engines.running();
+        self.followers()
+            .leaving
+            .retain(|role, since| running.contains(role) && since.elapsed() < LEAVING_LIMIT);
+        running.retain(|role| !self.followers().leaving.contains_key(role));
         for role in Role::ALL {
             // What was not wholly known when the machine stopped is made good by its record.
             let is_sure = self.core.table().was_whole(role);
             if running.contains(&role) {
-                self.started(role);
-            } else if !is_sure && let Some(record) = self.core.engines.record(role) {
+                self.follow(role);
+            } else if !is_sure
+                && self.may_read_record(role)
+                && let Some(record) = self.core.engines.record(role)
+            {
                 self.core.table().adopt(role, record);
             }
         }
@@ -296,8 +311,33 @@ impl Workloads {
         Claim { name, _held: held }
     }
 
+    fn follow(&self, role: Role) {
+        let mut followers = self.followers();
+        if followers.by_role.get(&role).is_some_and(|follower| !follower.task.is_finished()) {
+            return;
+        }
+        self.core.table().doubt(role);
+        let (core, cancel) = (Arc::clone(&self.core), CancellationToken::new());
+        let until = cancel.clone();
+        let task = tokio::spawn(async move { follow::follow(&core, role, &until).await });
+        followers.by_role.insert(role, Follower { cancel, task: AbortOnDropHandle::new(task) });
+    }
+
+    fn may_read_record(&self, role: Role) -> bool {
+        let mut followers = self.followers();
+        if followers.recorded.get(&role).is_some_and(|since| since.elapsed() < RECORD_EVERY) {
+            return false;
+        }
+        followers.recorded.insert(role, Instant::now());
+        true
+    }
+
+    fn followers(&self) -> MutexGuard<'_, Followers> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn unfollow(&self, role: Role) {
-        let follower = self.followers.lock().unwrap_or_else(PoisonError::into_inner).remove(&role);
+        let follower = self.followers().by_role.remove(&role);
         let Some(Follower { cancel, task }) = follower else { return };
         cancel.cancel();
         match timeout(END_LIMIT, task).await {

@@ -212,6 +212,11 @@ async fn a_machine_that_stops_is_left_before_and_remembered_after() {
     let kept = workloads.stopping(Foreign).await;
     assert_eq!(kept, record(&id(1), "web"));
     until("the events to be left", || dockerd.listeners() == 0).await;
+    // It runs for a while yet, and is left alone.
+    dockerd.asked();
+    assert_eq!(place(&workloads, "web").await, Some(Foreign));
+    assert_eq!(find(&workloads, "nobody").await.unwrap(), Lookup::Missing);
+    assert_eq!((dockerd.listeners(), dockerd.asked().len()), (0, 0));
     machines.set_running(Foreign, false);
     assert_eq!(place(&workloads, "web").await, Some(Foreign));
     assert_eq!(machines.started(Foreign), 0);
