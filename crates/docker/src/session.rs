@@ -207,7 +207,7 @@ fn name(key: &Key) -> &str {
 }
 
 /// Waits until the client has closed its half. What it sends ahead stays in its buffer.
-async fn gone(client: &mut Client) {
+pub(crate) async fn gone(client: &mut Client) {
     std::future::poll_fn(|cx| {
         while client.buffer.has_room(AHEAD) {
             match client.poll_read(cx, AHEAD) {

@@ -13,7 +13,6 @@
 //! client that reads slowly slows both engines down as one dockerd would be.
 
 use std::pin::pin;
-use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dhow_model::Role;
@@ -25,6 +24,7 @@ use tokio::time::sleep;
 use super::Machines;
 use super::reply::Reply as Whole;
 use crate::ask::{Answer, Question, Reply, Unanswered};
+use crate::session::gone;
 use crate::wire::client::Client;
 use crate::wire::head::Request;
 
@@ -35,8 +35,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const MAX_LINE: usize = 4 << 20;
 /// Largest refusal that is read.
 const MAX_REFUSAL: usize = 1 << 20;
-/// How far ahead of the stream's end a client is read.
-const AHEAD: usize = 64 * 1024;
 
 /// Answers `GET /events` of a client in placement `foreign-machine`, whether one machine runs or two: the other's events
 /// come in when it starts. The request's head must be there still. Returns whether the connection can serve a further request.
@@ -130,24 +128,13 @@ async fn stream(
                 None => return framing.end(client).await && request.keep_alive,
             },
             _ = &mut legs, if !over => over = true,
-            () = gone(client) => return false,
-        }
-    }
-}
-
-/// Waits until the client has closed its half, which is what dockerd takes for its end too.
-async fn gone(client: &mut Client) {
-    std::future::poll_fn(|cx| {
-        while client.buffer.has_room(AHEAD) {
-            match client.poll_read(cx, AHEAD) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(n)) if n > 0 => {}
-                Poll::Ready(_) => return Poll::Ready(()),
+            // dockerd takes a closed half for the client's end, and says its own.
+            () = gone(client) => {
+                framing.end(client).await;
+                return false;
             }
         }
-        Poll::Pending
-    })
-    .await;
+    }
 }
 
 /// One engine's part of the stream.
@@ -364,67 +351,5 @@ impl Framing {
 }
 
 #[cfg(test)]
-mod unit_tests {
-    use super::*;
-
-    /// 3.7: events pass as whole lines, however they are cut on their way.
-    #[test]
-    fn lines_are_passed_on_whole() {
-        let text = b"{\"a\":1}\n{\"b\":2}\n{\"c\":3}\n{\"d\"";
-        for step in 1..text.len() {
-            let mut lines = Lines::default();
-            let mut passed = Vec::new();
-            for piece in text.chunks(step) {
-                if let Some(whole) = lines.take(piece) {
-                    assert!(whole.ends_with(b"\n"));
-                    passed.extend_from_slice(&whole);
-                }
-            }
-            assert_eq!(passed, b"{\"a\":1}\n{\"b\":2}\n{\"c\":3}\n", "{step}");
-        }
-    }
-
-    /// 3.2: a line without an end takes no more memory than the limit, and the next one is passed on.
-    #[test]
-    fn an_endless_line_is_left_out() {
-        let mut lines = Lines::default();
-        let piece = vec![b'x'; MAX_LINE / 4];
-        for _ in 0..20 {
-            assert_eq!(lines.take(&piece), None);
-            assert!(lines.begun.len() <= MAX_LINE);
-        }
-        assert_eq!(lines.take(b"xx\n{}\n{"), Some(b"{}\n".to_vec()));
-    }
-
-    /// 3.7: an engine that comes again is asked from behind the last event on; one that comes first, from the beginning.
-    #[test]
-    fn a_stream_is_resumed_without_a_gap_or_a_repetition() {
-        let begun = Duration::new(7, 5);
-        let table = [
-            ("/events", None, "/events?since=7.000000005"),
-            ("/v1.44/events?filters=%7B%7D", None, "/v1.44/events?filters=%7B%7D&since=7.000000005"),
-            ("/events?since=3&until=9", None, "/events?since=3&until=9"),
-            ("/events?since=3&until=9", Some(4_999_999_999), "/events?until=9&since=5.000000000"),
-        ];
-        for (target, last, expected) in table {
-            assert_eq!(Wanted::new(target, None, begun).resumed(last), expected);
-        }
-    }
-
-    /// 3.7: the time of an event is that of the last whole line, in both of the API's notations.
-    #[test]
-    fn the_newest_event_is_known() {
-        assert_eq!(newest(b"{\"timeNano\":5}\n{\"timeNano\":8}\n"), Some(8));
-        assert_eq!(newest(b"\x1e{\"timeNano\":8}\n"), Some(8));
-        assert_eq!(newest(b"no event\n"), None);
-    }
-
-    /// 3.7: `until` is a time; what is none keeps nobody waiting.
-    #[test]
-    fn until_is_read_as_seconds() {
-        let until = |target| Wanted::new(target, None, Duration::ZERO).until;
-        assert_eq!(until("/events?until=12.5"), Some(12.5));
-        assert_eq!(until("/events?until=2026-11-22T09%3A00%3A00Z"), Some(0.0));
-        assert_eq!(until("/events?until="), None);
-    }
-}
+#[path = "events_tests.rs"]
+mod events_tests;

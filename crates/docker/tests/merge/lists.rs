@@ -22,6 +22,8 @@ fn containers_of_both_machines_are_listed_once() {
     assert_eq!(names("-a"), ["four", "three", "two", "one"]);
     assert_eq!(names("-n 3"), ["four", "three", "two"]);
     assert_eq!(names("-a --filter name=two"), ["two"]);
+    assert_eq!(names("-a --filter before=three"), ["two", "one"]);
+    assert_eq!(names("-a --filter since=two"), ["four", "three"]);
     assert_eq!(names("--filter status=running"), [""; 0]);
     let said = http(pair.serving.socket(), "GET /v1.44/containers/json?filters=nonsense");
     assert!(said.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");

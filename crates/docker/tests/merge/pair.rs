@@ -33,6 +33,11 @@ pub struct Pair {
 
 impl Pair {
     pub fn new() -> Self {
+        Self::with_foreign_at(None)
+    }
+
+    /// The face looks for the foreign engine's socket there; its machine runs from when it is there.
+    pub fn with_foreign_at(socket: Option<&Path>) -> Self {
         let (native, foreign) = std::thread::scope(|scope| {
             let foreign = scope.spawn(|| Dockerd::start().unwrap());
             (Dockerd::start().unwrap(), foreign.join().unwrap())
@@ -45,7 +50,7 @@ impl Pair {
         Run::from(import).ok().unwrap();
         let machine = ForeignMachine { guest: Guest::from(other()), translator: None };
         let host = Host { foreign: Ok(machine), ..host(Placement::ForeignMachine) };
-        let engines = Sockets::two(native.socket(), foreign.socket(), host);
+        let engines = Sockets::two(native.socket(), socket.unwrap_or(foreign.socket()), host);
         let serving = Serving::before(Arc::new(engines), Duration::from_millis(200));
         let docker = Docker::new(native.docker().tools().clone(), serving.socket());
         Self { serving, docker, native, foreign }
