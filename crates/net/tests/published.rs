@@ -118,6 +118,26 @@ fn a_container_that_refuses_resets_the_client() {
     });
 }
 
+/// A container that cannot be reached, as the guest's kernel says by ICMP: the client hears it at once instead of after the
+/// time for a handshake.
+#[test]
+fn a_container_that_cannot_be_reached_resets_the_client_at_once() {
+    run(Setup::default(), async |net| {
+        net.guest.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        net.guest.sh("ip route add unreachable 172.31.7.7; ip route add prohibit 172.31.7.8");
+        net.guest.sh("ip -6 route add unreachable fd77::7");
+        for target in ["172.31.7.7:80", "172.31.7.8:80", "[fd77::7]:80"] {
+            let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
+            let mut client = connect(listener.local_addr().unwrap()).unwrap();
+            let began = std::time::Instant::now();
+            publish(net, &listener, target.parse().unwrap()).await;
+            assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset, "{target}");
+            assert!(began.elapsed() < Duration::from_secs(3), "{target}: {:?}", began.elapsed());
+            no_flows(net).await;
+        }
+    });
+}
+
 /// Resets pass both ways.
 #[test]
 fn resets_pass_both_ways() {

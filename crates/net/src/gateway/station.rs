@@ -34,10 +34,11 @@ impl Station {
     pub(super) fn new(context: Rc<Context>, flows: Arc<Semaphore>) -> Rc<Station> {
         let reports = Reports::new(context.outbound.clone(), context.counters.clone());
         let udp = Udp::new(context.clone(), reports.clone());
+        let tcp = Tcp::new(context.clone(), flows);
         Rc::new(Station {
-            icmp: Icmp::new(context.clone(), reports, udp.clone()),
+            icmp: Icmp::new(context.clone(), reports, udp.clone(), tcp.clone()),
             udp,
-            tcp: Tcp::new(context.clone(), flows),
+            tcp,
             route: Route::new(context.outbound.clone(), context.link_sums),
             fragments: RefCell::new(Fragments::new(context.counters.clone())),
             context,

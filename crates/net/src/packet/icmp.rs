@@ -11,6 +11,8 @@ use crate::gateway::Reason;
 pub(crate) const PROTOCOL: u8 = 1;
 /// ICMPv6's number in an IPv6 header.
 pub(crate) const PROTOCOL6: u8 = 58;
+/// TCP's number.
+const TCP: u8 = 6;
 
 /// Why a packet did not reach its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,14 +229,31 @@ pub(crate) fn datagram(pair: Pair, identification: u32, message: &[u8]) -> Datag
     Datagram { pair, protocol, hops: HOPS, identification, message }
 }
 
+/// Whether an error says that a packet's receiver cannot be reached, for whatever reason but its size.
+pub(crate) fn is_unreachable(pair: Pair, message: &[u8]) -> bool {
+    match (pair, message) {
+        (Pair::V4(..), [3, code, ..]) => *code != 4,
+        (Pair::V6(..), [1, ..]) => true,
+        _ => false,
+    }
+}
+
 /// Who sent what to whom, from an error's quotation of a UDP datagram: its source and destination.
 pub(crate) fn quoted_udp(quoted: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    quoted_ports(quoted, udp::PROTOCOL)
+}
+
+/// The same of a TCP segment.
+pub(crate) fn quoted_tcp(quoted: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    quoted_ports(quoted, TCP)
+}
+
+fn quoted_ports(quoted: &[u8], wanted: u8) -> Option<(SocketAddr, SocketAddr)> {
     let (pair, protocol, message) = dissect(quoted)?;
     let ports = (word(message, 0)?, word(message, 2)?);
     let (source, destination): (IpAddr, IpAddr) = match pair {
         Pair::V4(source, destination) => (source.into(), destination.into()),
         Pair::V6(source, destination) => (source.into(), destination.into()),
     };
-    (protocol == udp::PROTOCOL)
-        .then(|| (SocketAddr::new(source, ports.0), SocketAddr::new(destination, ports.1)))
+    (protocol == wanted).then(|| (SocketAddr::new(source, ports.0), SocketAddr::new(destination, ports.1)))
 }

@@ -19,6 +19,7 @@ use self::rate::Rate;
 pub(crate) use self::report::Reports;
 use super::destination::{Destination, destination, source_is_sane};
 use super::ip::IpPacket;
+use super::tcp::Tcp;
 use super::udp::Udp;
 use super::{Context, Kind, Reason};
 use crate::packet::icmp::{self, Echo, Message, Problem};
@@ -43,6 +44,7 @@ struct Inner {
     context: Rc<Context>,
     reports: Reports,
     udp: Udp,
+    tcp: Rc<Tcp>,
     rate: RefCell<Rate>,
     advertising: RefCell<Option<AbortHandle>>,
     limit: usize,
@@ -53,12 +55,13 @@ struct Inner {
 }
 
 impl Icmp {
-    pub(crate) fn new(context: Rc<Context>, reports: Reports, udp: Udp) -> Icmp {
+    pub(crate) fn new(context: Rc<Context>, reports: Reports, udp: Udp, tcp: Rc<Tcp>) -> Icmp {
         let limit = (context.limits.udp / 16).max(1);
         Icmp(Rc::new(Inner {
             context,
             reports,
             udp,
+            tcp,
             rate: RefCell::new(Rate::new(PER_SECOND, AT_ONCE, Instant::now())),
             advertising: RefCell::default(),
             limit,
@@ -86,6 +89,10 @@ impl Icmp {
             Message::Error(quoted) => {
                 if let Some((sender, receiver)) = icmp::quoted_udp(quoted) {
                     self.0.udp.not_taken(sender, receiver);
+                } else if icmp::is_unreachable(pair, packet.payload)
+                    && let Some((sender, receiver)) = icmp::quoted_tcp(quoted)
+                {
+                    self.0.tcp.not_taken(sender, receiver);
                 }
             }
             Message::Reply(_) => counters.count(Reason::NoFlow),

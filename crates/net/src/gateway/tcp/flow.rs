@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use smoltcp::socket::tcp::State;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -41,6 +42,13 @@ impl Flow {
             self.ended.set(true);
         }
         self.wake.notify_one();
+    }
+
+    /// Our SYN went nowhere.
+    pub(super) fn not_taken(&self) {
+        if self.stack.borrow().state() == State::SynSent {
+            self.end();
+        }
     }
 
     /// Ends the connection: the guest's link is gone.

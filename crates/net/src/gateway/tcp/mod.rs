@@ -113,6 +113,14 @@ impl Tcp {
         }
     }
 
+    /// The guest says that what `sender` sent does not reach `receiver`. A connection that is being opened ends with that;
+    /// one that is open goes on (RFC 1122, 4.2.3.9).
+    pub(super) fn not_taken(&self, sender: SocketAddr, receiver: SocketAddr) {
+        if let Some(Entry::Open(flow)) = self.table.borrow().get(&Ends { guest: receiver, peer: sender }) {
+            flow.not_taken();
+        }
+    }
+
     /// Ends every connection: the guest's link is gone.
     pub(super) fn end_all(&self) {
         for entry in self.table.borrow().values() {

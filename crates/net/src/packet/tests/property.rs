@@ -44,7 +44,7 @@ proptest! {
                 prop_assert!(IpPacket::parse(&error).unwrap().payload.len() <= 1240);
             }
         }
-        let _quoted = icmp::quoted_udp(&bytes);
+        let _quoted = (icmp::quoted_udp(&bytes), icmp::quoted_tcp(&bytes));
     }
 
     /// NDP's checksum stands in the way of random bytes, so it is put right here.
