@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::answer;
+use crate::buildkit;
 use crate::compose::Projects;
 use crate::decisions::{self, Decisions};
 use crate::engines::{ByteStream, Engines, Unavailable};
@@ -73,7 +74,7 @@ impl Shared {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let route = self.current(route(&request.method, &request.target), &mut request);
         if let Route::Whole(whole) = &route
-            && self.both_run()
+            && self.is_merged(*whole)
         {
             return self.whole(client, &request, *whole).await;
         }
@@ -122,6 +123,10 @@ impl Shared {
                         Ok(connection) => connection,
                         Err(why) => return self.unavailable(client, &why, &request.trace).await,
                     };
+                }
+                Ended::Upgraded(back) if route == Route::Grpc => {
+                    self.buildkit(client, connection.stream, back, std::mem::take(spare), &request.trace).await;
+                    return Next::Close;
                 }
                 Ended::Upgraded(back) => {
                     self.tunnel(client, connection.stream, upload.out, back, std::mem::take(spare)).await;
@@ -192,10 +197,10 @@ impl Shared {
         }
     }
 
-    /// Whether there are two engines to be asked.
-    fn both_run(&self) -> bool {
+    /// Whether more than one engine has a part in this. Events go on when the second machine starts, so they always have.
+    fn is_merged(&self, whole: Whole) -> bool {
         self.engines.placement() == Placement::ForeignMachine
-            && self.engines.running().len() == Role::ALL.len()
+            && (whole == Whole::Events || self.engines.running().len() == Role::ALL.len())
     }
 
     #[allow(clippy::too_many_arguments, reason = "they are the locals of `handle`, lent for one attempt")]
@@ -253,6 +258,30 @@ impl Shared {
         let before = out.written() + back.written();
         let moved = Tunnel::new(client, engine, out, back, buffer).run().await;
         self.counters.bytes.fetch_add(moved - before, Ordering::Relaxed);
+    }
+
+    /// BuildKit's API: its builds are placed one by one.
+    async fn buildkit(
+        &self,
+        mut client: Client,
+        engine: Box<dyn ByteStream>,
+        mut back: Outgoing,
+        mut ahead: Buffer,
+        trace: &TraceId,
+    ) {
+        let _upgraded = Gauge::new(&self.counters.upgraded);
+        // What the engine has sent after its answer's head is HTTP/2, and stays.
+        back.clear(0);
+        let answered = std::future::poll_fn(|cx| back.poll_write(cx, &mut client.stream, &mut ahead)).await;
+        if answered.is_err() {
+            return;
+        }
+        let engine = buildkit::Read::new(ahead.filled().to_vec(), engine);
+        let client = buildkit::Read::new(client.buffer.filled().to_vec(), client.stream);
+        let machines = buildkit::Machines { shared: self, trace };
+        if let Err(why) = buildkit::serve(client, engine, &machines).await {
+            tracing::debug!(%why, "a connection to BuildKit's API broke");
+        }
     }
 
     async fn http2(&self, client: Client) {

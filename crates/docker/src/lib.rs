@@ -1,18 +1,21 @@
 //! The Docker API face: the Unix socket that Docker clients talk to, in front of dockerd in the guest.
 //!
-//! Heads are parsed, everything is forwarded as the bytes that were sent: bodies, chunking, trailers, reason phrases,
-//! the case and order of headers. The one addition is `X-Trace-Id`, on the request and on the answer. A connection is
-//! one task that moves both directions through two buffers; connections to the engine are pooled.
+//! What needs no decision is forwarded as the bytes that were sent: bodies, chunking, trailers, reason phrases, the case
+//! and order of headers. The additions are `X-Trace-Id` on every request and answer, and `X-Dhow-Placement` on the answers
+//! to creates and builds. A connection is one task that moves both directions through two buffers.
 //!
-//! From the socket inwards: [`Face`] accepts, `connection` goes from request to request (`client`, `head`, `body` read
-//! them), [`route`](mod@route) says what each one is, `exchange` moves it and its answer, `tunnel` takes over where
-//! HTTP ends, `pool` keeps the connections to the engine, `resolve` finds canonical IDs for the [`Hooks`], `answer`
-//! holds what the face says itself.
+//! From the socket inwards: [`Face`] accepts, `connection` goes from request to request, [`route`](mod@route) says what each
+//! one is about, `place` to which engine it goes. `create` and `build` ask for admission, `images` for what an image is
+//! built for; [`registry`] knows which engine has a container, `merge` makes one list of two, `session`, `buildkit` and
+//! `compose` keep together what belongs together. `wire` moves the bytes, `pool` keeps the connections to the [`Engines`],
+//! `ask` puts the face's own questions, `note` reads answers for the registry and the [`Hooks`], `answer` holds what the
+//! face says itself, `inspect` explains where a container is.
 #![forbid(unsafe_code)]
 
 mod answer;
 mod ask;
 mod build;
+mod buildkit;
 mod compose;
 mod compose_move;
 mod compose_table;
