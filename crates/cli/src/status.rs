@@ -72,6 +72,10 @@ pub struct Machine {
     agent_version: String,
     retries: u32,
     services: Vec<Service>,
+    /// What runs programs of other architectures in it, as its kernel tells.
+    translators: Vec<Translator>,
+    /// What a person should know of it.
+    warnings: Vec<String>,
     /// What passes through its gateway; null when it does not run.
     network: Option<Network>,
     /// The last start, step by step.
@@ -85,6 +89,17 @@ pub struct Service {
     state: String,
     restarts: u32,
     last_exit: String,
+}
+
+/// A translator in a machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Translator {
+    name: String,
+    /// The architecture of the programs that it runs.
+    serves: String,
+    version: String,
+    /// Null when it serves.
+    problem: Option<String>,
 }
 
 /// What passes through a machine's gateway.
@@ -190,6 +205,8 @@ fn machine(m: control::Machine, now: u64) -> Machine {
         uptime_seconds: since(m.started_unix_nanos, now).filter(|_| runs),
         trouble: Some(text::harmless(&m.trouble)).filter(|t| !t.is_empty()),
         services: m.services.into_iter().map(service).collect(),
+        translators: m.translators.into_iter().map(translator).collect(),
+        warnings: m.warnings.iter().map(|warning| text::one_line(warning)).collect(),
         network: m.network.map(network),
         timeline: steps(&m.timeline),
         name: m.name,
@@ -222,6 +239,15 @@ fn network(n: control::Network) -> Network {
         bytes_to_guest: n.bytes_to_guest,
         bytes_from_guest: n.bytes_from_guest,
         drops: n.drops.into_iter().collect(),
+    }
+}
+
+fn translator(t: control::Translator) -> Translator {
+    Translator {
+        name: text::one_line(&t.name),
+        serves: text::one_line(&t.serves),
+        version: text::one_line(&t.version),
+        problem: Some(text::one_line(&t.problem)).filter(|problem| !problem.is_empty()),
     }
 }
 

@@ -31,7 +31,7 @@ pub fn run(
         TranslatorCommand::Remove { guest, name } => {
             let translator = find(*guest, *name)?;
             let removed = translator::remove(&home.runtime_bin(), translator)
-                .map_err(|error| assets_failure(*guest, error))?;
+                .map_err(|error| failure(translator, error))?;
             let words = if removed { "was removed" } else { "was not there" };
             Ok(TranslatorsDone {
                 summary: format!("{} {words}", home.runtime_bin().join(translator.file).display()),
@@ -60,7 +60,7 @@ fn provision(
     from: &TranslatorFrom,
     report: &mut dyn Report,
 ) -> Result<TranslatorsDone> {
-    let failure = |error| assets_failure(translator.guest, error);
+    let failure = |error| failure(translator, error);
     let mut progress = told(report);
     let directory = home.runtime_bin();
     let placed = match from {
@@ -151,6 +151,28 @@ fn row(home: &Home, config: &Config, translator: &Translator) -> TranslatorRow {
         size,
         gaps: translator.gaps.iter().map(|gap| (*gap).to_owned()).collect(),
         probe: None,
+    }
+}
+
+/// The error as a person reads it: what is common to all work with packages has its code and its advice from there.
+fn failure(translator: &Translator, error: dhow_assets::Error) -> Failure {
+    use dhow_assets::Error as A;
+    let words = error.to_string();
+    let static_build =
+        format!("dhow translator provision {} --from FILE, with a static build", translator.name);
+    match &error {
+        A::NoTranslator { .. } => Failure::new("translator-unfit", words, static_build),
+        A::NotPackaged { .. } => Failure::new("translator-not-packaged", words, static_build),
+        A::WrongHash { .. } => Failure::new(
+            "translator-digest",
+            words,
+            "compare the address and the digest with their publisher's",
+        ),
+        A::Io { .. } => Failure::new("files", words, "check that the file is there and may be read"),
+        _ => {
+            let Failure { code, hint, .. } = assets_failure(translator.guest, error);
+            Failure::new(code, words, hint)
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use crate::console;
 use crate::engine::{self, Mode};
 use crate::guest::Guest;
 
+/// How a label begins; an architecture follows.
+pub(super) const PREFIX: &str = "dhow.translator.";
 /// A dockerd that is not ready for that long has other troubles.
 const READY: Duration = Duration::from_secs(120);
 
@@ -54,7 +56,7 @@ pub(super) fn of(translators: &proto::Translators) -> Vec<String> {
         .filter_map(|one| {
             let file = one.file.as_ref()?;
             let words = format!("{} {}", file.name, one.version);
-            Some((format!("dhow.translator.{}", file.serves), words.trim_end().to_owned()))
+            Some((format!("{PREFIX}{}", file.serves), words.trim_end().to_owned()))
         })
         .collect();
     labels.into_iter().map(|(label, words)| format!("{label}={words}")).collect()

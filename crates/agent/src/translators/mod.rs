@@ -92,7 +92,9 @@ impl Translators {
         match waited {
             Ok(Ok(_)) => {
                 let labels = self.labels();
-                if labels.is_empty() { "none".to_owned() } else { labels.join(", ") }
+                let words = labels.iter().map(|label| label.trim_start_matches(labels::PREFIX));
+                let words: Vec<&str> = words.collect();
+                if words.is_empty() { "none".to_owned() } else { words.join(", ") }
             }
             _ => format!("the host did not say within {} s which to use", limit.as_secs()),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dhow_model::MachineName;
 
-use super::{DaemonStatus, Machine, Network, Status, Step};
+use super::{DaemonStatus, Machine, Network, Status, Step, Translator};
 use crate::output::Style;
 use crate::text;
 
@@ -86,6 +86,12 @@ fn rows(out: &mut String, m: &Machine, style: Style) {
         }
         row(out, &service.name, &words);
     }
+    for translator in &m.translators {
+        row(out, &format!("runs {}", translator.serves), &self::translator(translator, style));
+    }
+    for warning in &m.warnings {
+        row(out, "warning", &style.warning(warning));
+    }
     if m.retries > 0 {
         row(out, "retries", &m.retries.to_string());
     }
@@ -127,6 +133,13 @@ fn network(n: &Network) -> String {
         words.push_str(&format!(", {dropped} packets dropped"));
     }
     words
+}
+
+fn translator(t: &Translator, style: Style) -> String {
+    match &t.problem {
+        None => format!("{} {}", t.name, t.version).trim_end().to_owned(),
+        Some(problem) => style.bad(&format!("{} does not serve: {problem}", t.name)),
+    }
 }
 
 fn disk(m: &Machine) -> String {

@@ -45,6 +45,21 @@ fn reply() -> StatusReply {
                 service("containerd", "running", 0, ""),
                 service("dockerd", "running", 2, "signal 9"),
             ],
+            translators: vec![
+                control::Translator {
+                    name: "qemu".to_owned(),
+                    serves: "arm64".to_owned(),
+                    version: "10.0.2".to_owned(),
+                    ..control::Translator::default()
+                },
+                control::Translator {
+                    name: "box64".to_owned(),
+                    serves: "amd64".to_owned(),
+                    problem: "its entry in binfmt_misc is gone".to_owned(),
+                    ..control::Translator::default()
+                },
+            ],
+            warnings: vec!["qemu was taken away while 1 container of arm64 used it".to_owned()],
             network: Some(control::Network {
                 tcp_flows: 3,
                 udp_flows: 1,
