@@ -134,14 +134,14 @@ impl Device {
             biased;
             () = self.changed[index].notified() => {}
             ready = kick.readable() => {
-                let taken = ready.and_then(|()| kick.try_read(&mut [0; 16]));
-                match taken {
-                    Ok(1..) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    taken => {
-                        tracing::error!(?taken, "the hypervisor's notifications ended");
-                        self.changed[index].notified().await;
-                    }
+                // Each notification is an event of its own, however many the eventfd has counted: it is never read.
+                let clear = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                let taken = ready.and_then(|()| kick.try_io(clear));
+                if let Err(error) = taken
+                    && error.kind() != io::ErrorKind::WouldBlock
+                {
+                    tracing::error!(%error, "the hypervisor's notifications ended");
+                    self.changed[index].notified().await;
                 }
             }
         }

@@ -194,6 +194,45 @@ fn a_buffer_too_small_for_a_frame_costs_the_frame() {
     assert_eq!((result, left, counters.drops(Reason::TooBig)), (Ok(true), 0, 1));
 }
 
+/// How often the guest was told.
+fn notifications(call: &std::fs::File) -> u64 {
+    let mut count = [0; 8];
+    match rustix::io::read(call, &mut count) {
+        Ok(_) => u64::from_ne_bytes(count),
+        Err(_) => 0,
+    }
+}
+
+/// Issue 3, the round trip: each notification is an interrupt, the dearest thing of an emulated guest.
+#[test]
+fn small_frames_cost_one_notification_together_and_large_ones_one_each() {
+    use rustix::event::{EventfdFlags, eventfd};
+    for (size, count, expected) in [(60, 1, 1), (60, 10, 1), (40_000, 3, 3), (20_000, 4, 2)] {
+        let memory = memory();
+        let buffers: Vec<_> =
+            (0..16).map(|n| descriptor(BUFFERS + n * 0x1_0000, 0x1_0000, WRITE, 0)).collect();
+        let mut ring = ring(&memory, &buffers);
+        let call = std::fs::File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+        ring.call = Some(call.try_clone().unwrap());
+        let frame = vec![1; size];
+        let frames = vec![&frame[..]; count];
+        assert_eq!(received(&memory, &mut ring, &frames).0, Ok(true));
+        assert_eq!(notifications(&call), expected, "{count} frames of {size} bytes");
+    }
+}
+
+/// What fits is told before more buffers are waited for, or both would wait for each other.
+#[test]
+fn a_guest_without_buffers_is_told_of_what_it_has() {
+    use rustix::event::{EventfdFlags, eventfd};
+    let memory = memory();
+    let mut ring = ring(&memory, &[descriptor(BUFFERS, 0x1000, WRITE, 0)]);
+    let call = std::fs::File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+    ring.call = Some(call.try_clone().unwrap());
+    assert_eq!(received(&memory, &mut ring, &[&[1; 60], &[2; 60]]).0, Ok(false));
+    assert_eq!(notifications(&call), 1);
+}
+
 /// Issue 3: a hostile guest "cannot exhaust or crash it".
 #[test]
 fn what_makes_no_sense_on_the_receiving_ring_breaks_it() {
