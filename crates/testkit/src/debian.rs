@@ -28,7 +28,7 @@ const READ_BY_PEOPLE: [&str; 6] = [
 /// # Errors
 /// [`Error::NoMirror`], or what apt and dpkg-deb say.
 pub fn tree(name: &str, packages: &[&str]) -> Result<PathBuf> {
-    made(name, packages, Apt::fetch)
+    made(name, None, packages, Apt::fetch)
 }
 
 /// The same without what `packages` depend on: for files that are read, not run.
@@ -36,10 +36,23 @@ pub fn tree(name: &str, packages: &[&str]) -> Result<PathBuf> {
 /// # Errors
 /// As [`tree`].
 pub fn files(name: &str, packages: &[&str]) -> Result<PathBuf> {
-    made(name, packages, Apt::fetch_alone)
+    made(name, None, packages, Apt::fetch_alone)
 }
 
-fn made(name: &str, packages: &[&str], fetch: fn(&Apt, &[&str]) -> Result<Vec<PathBuf>>) -> Result<PathBuf> {
+/// The same of another architecture, by Debian's name for it: `arm64`.
+///
+/// # Errors
+/// As [`tree`].
+pub fn files_of(arch: &str, name: &str, packages: &[&str]) -> Result<PathBuf> {
+    made(&format!("{name}-{arch}"), Some(arch), packages, Apt::fetch_alone)
+}
+
+fn made(
+    name: &str,
+    arch: Option<&str>,
+    packages: &[&str],
+    fetch: fn(&Apt, &[&str]) -> Result<Vec<PathBuf>>,
+) -> Result<PathBuf> {
     let trees = place::dev("debian")?;
     let made = trees.join(format!("{name}-{}", place::key(packages)));
     if made.is_dir() {
@@ -50,7 +63,7 @@ fn made(name: &str, packages: &[&str], fetch: fn(&Apt, &[&str]) -> Result<Vec<Pa
         return Ok(made);
     }
     eprintln!("fetching Debian packages for {name}: {}", packages.join(" "));
-    let apt = Apt::prepare(&trees.join("apt"))?;
+    let apt = Apt::prepare(&trees.join(format!("apt{}", arch.unwrap_or_default())), arch)?;
     let part = made.with_extension("part");
     remove(&part)?;
     fs::create_dir_all(&part).map_err(Error::io("create directory", &part))?;
@@ -97,7 +110,7 @@ struct Apt {
 }
 
 impl Apt {
-    fn prepare(dir: &Path) -> Result<Self> {
+    fn prepare(dir: &Path, arch: Option<&str>) -> Result<Self> {
         // Only what one tree needs lies in the archives: they are its contents.
         remove(&dir.join("archives"))?;
         for place in ["lists/partial", "archives/partial", "etc"] {
@@ -114,7 +127,7 @@ impl Apt {
         place::write(&dir.join("status"), "")?;
         let source = format!("deb [signed-by={KEYRING}] {} {RELEASE} main\n", mirror()?);
         place::write(&dir.join("etc/sources.list"), source)?;
-        place::write(&apt.config, configuration(dir))?;
+        place::write(&apt.config, configuration(dir, arch))?;
         apt.get().arg("update").ok()?;
         Ok(apt)
     }
@@ -148,8 +161,9 @@ impl Apt {
     }
 }
 
-fn configuration(dir: &Path) -> String {
+fn configuration(dir: &Path, arch: Option<&str>) -> String {
     let dir = dir.display();
+    let arch = arch.map(|arch| format!("APT::Architecture \"{arch}\";\n")).unwrap_or_default();
     format!(
         "Dir::Etc::sourcelist \"{dir}/etc/sources.list\";\n\
          Dir::Etc::sourceparts \"/dev/null\";\n\
@@ -166,7 +180,8 @@ fn configuration(dir: &Path) -> String {
          #clear APT::Architectures;\n\
          #clear APT::Update::Post-Invoke;\n\
          #clear APT::Update::Post-Invoke-Success;\n\
-         #clear DPkg::Pre-Install-Pkgs;\n"
+         #clear DPkg::Pre-Install-Pkgs;\n\
+         {arch}"
     )
 }
 

@@ -282,6 +282,19 @@ impl Status {
     pub fn machine(&self) -> &Value {
         &self.0["machines"][0]
     }
+
+    /// A machine by its name; null if there is none.
+    pub fn named(&self, name: &str) -> &Value {
+        static NULL: Value = Value::Null;
+        let machines = self.0["machines"].as_array();
+        machines.and_then(|all| all.iter().find(|machine| machine["name"] == name)).unwrap_or(&NULL)
+    }
+
+    /// The supervisor and the hypervisor of a machine, if it runs.
+    pub fn processes(&self, name: &str) -> Option<(u32, u32)> {
+        let machine = self.named(name);
+        pid(&machine["supervisor_pid"]).zip(pid(&machine["hypervisor_pid"]))
+    }
 }
 
 fn pid(value: &Value) -> Option<u32> {

@@ -13,6 +13,8 @@ use crate::{Docker, Error, Result, Run, debian, place};
 pub enum Image {
     /// A static busybox with all its applets: 2 MB.
     Busybox,
+    /// The same of the other architecture than this host's.
+    ForeignBusybox,
     /// Debian 13 with bash, coreutils, nginx and redis: what a usual image looks like inside.
     Debian,
     /// Debian 13 with a program that sends packets of any form as fast as it can.
@@ -49,6 +51,7 @@ impl Image {
     pub fn name(self) -> &'static str {
         match self {
             Self::Busybox => "dhow-test/busybox:1",
+            Self::ForeignBusybox => "dhow-test/busybox:foreign",
             Self::Debian => "dhow-test/debian:1",
             Self::Flood => "dhow-test/flood:1",
         }
@@ -61,6 +64,7 @@ impl Image {
     pub fn archive(self) -> Result<PathBuf> {
         let tree = match self {
             Self::Busybox => debian::tree("busybox", &["busybox-static"])?,
+            Self::ForeignBusybox => debian::files_of(foreign(), "busybox", &["busybox-static"])?,
             Self::Debian => debian::tree("image", DEBIAN)?,
             Self::Flood => debian::tree("flood", FLOOD)?,
         };
@@ -70,7 +74,7 @@ impl Image {
         if !archive.is_file() {
             let part = archive.with_extension("part");
             match self {
-                Self::Busybox => pack_busybox(&tree, &part)?,
+                Self::Busybox | Self::ForeignBusybox => pack_busybox(&tree, &part)?,
                 Self::Debian | Self::Flood => pack_debian(&tree, &part)?,
             }
             fs::rename(&part, &archive).map_err(Error::io("rename", &part))?;
@@ -93,14 +97,20 @@ impl Image {
         if !there()? {
             let mut import = docker.command();
             let changes = ["ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin", r#"CMD ["sh"]"#];
-            import
-                .args(["import", "--change", changes[0], "--change", changes[1]])
-                .arg(&archive)
-                .arg(self.name());
+            import.args(["import", "--change", changes[0], "--change", changes[1]]);
+            if self == Self::ForeignBusybox {
+                import.args(["--platform", &format!("linux/{}", foreign())]);
+            }
+            import.arg(&archive).arg(self.name());
             Run::from(import).limit(Duration::from_secs(300)).ok()?;
         }
         Ok(self.name())
     }
+}
+
+/// Debian's name for the other architecture than this host's.
+pub fn foreign() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" }
 }
 
 fn pack_busybox(tree: &Path, archive: &Path) -> Result<()> {
@@ -111,7 +121,9 @@ fn pack_busybox(tree: &Path, archive: &Path) -> Result<()> {
         fs::create_dir_all(root.join(place)).map_err(Error::io("create directory", root.join(place)))?;
     }
     fs::copy(&busybox, root.join("bin/busybox")).map_err(Error::io("copy", &busybox))?;
-    for applet in Run::new(&busybox).arg("--list").ok()?.text().lines().filter(|name| *name != "busybox") {
+    // That of the other architecture has the same applets and does not run here.
+    let ours = debian::tree("busybox", &["busybox-static"])?.join("usr/bin/busybox");
+    for applet in Run::new(&ours).arg("--list").ok()?.text().lines().filter(|name| *name != "busybox") {
         symlink("busybox", root.join("bin").join(applet))
             .map_err(Error::io("link", root.join("bin").join(applet)))?;
     }

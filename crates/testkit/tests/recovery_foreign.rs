@@ -1,0 +1,188 @@
+//! Promise: with the placement `foreign-machine` two machines stand behind one socket; the foreign one boots when a workload
+//! needs it, neither falls with the other, and a stop drives both [1.10, 2.6, 3.7, 3.9, 6.5 to 6.7, 6.9]. One engine, broken in turn.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use common::{PATIENCE, busybox};
+use dhow_testkit::engine::{alive, signal};
+use dhow_testkit::{Engine, Error, Image, Result, wait};
+use serde_json::Value;
+
+/// What `uname -m` says in each machine.
+const NATIVE: &str = std::env::consts::ARCH;
+const FOREIGN: &str = if cfg!(target_arch = "aarch64") { "x86_64" } else { "aarch64" };
+/// The first start of the foreign machine makes its boot assets.
+const FIRST_BOOT: Duration = Duration::from_secs(600);
+
+fn foreign() -> String {
+    format!("linux/{}", dhow_testkit::images::foreign())
+}
+
+/// A machine's supervisor and hypervisor.
+fn processes(engine: &Engine, name: &str) -> Result<(u32, u32)> {
+    engine.status()?.processes(name).ok_or_else(|| Error::Missing {
+        what: format!("the processes of {name}"),
+        hint: "dhow status".to_owned(),
+    })
+}
+
+fn place(engine: &Engine, container: &str) -> Result<Value> {
+    let said = engine.dhow(["inspect", container, "--json"])?.ok()?.text();
+    serde_json::from_str(&said)
+        .map_err(|_| Error::Unexpected { what: "`dhow inspect --json`".to_owned(), said })
+}
+
+fn names(engine: &Engine) -> Result<Vec<String>> {
+    let listed = engine.docker().ok(["ps", "--format", "{{.Names}}"])?;
+    let mut names: Vec<String> = listed.lines().map(str::to_owned).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The status line and the body of an answer, as they come over the socket.
+fn get(engine: &Engine, target: &str) -> Result<(String, String)> {
+    let socket = engine.docker().socket();
+    let io = |source| Error::io("ask", socket)(source);
+    let mut stream = UnixStream::connect(socket).map_err(io)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(io)?;
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n").map_err(io)?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said).map_err(io)?;
+    let (head, body) = said.split_once("\r\n\r\n").unwrap_or((&said, ""));
+    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
+}
+
+/// Issue 4, point 3: the whole life of two machines.
+#[test]
+#[ignore = "boots an engine of two machines: ./dev test machine"]
+fn two_machines_stand_behind_one_socket_and_neither_falls_with_the_other() -> Result<()> {
+    let engine = Engine::prepare()?;
+    engine.dhow(["config", "set", "workloads.placement", "foreign-machine"])?.ok()?;
+    boots_only_when_a_workload_needs_it(&engine)?;
+    is_there_for_the_next_daemon(&engine)?;
+    comes_back_after_its_supervisor_was_killed(&engine)?;
+    says_exactly_why_it_cannot_come_back(&engine)?;
+    ends_with_the_engine_and_is_known_while_it_is_off(&engine)
+}
+
+/// Rules 6.5, 6.7, 3.9.
+fn boots_only_when_a_workload_needs_it(engine: &Engine) -> Result<()> {
+    let said = engine.dhow(["up", "--no-progress"])?.limit(PATIENCE).ok()?.complaint();
+    assert!(said.contains("foreign") && said.contains("boots when a workload needs it"), "{said}");
+    let docker = engine.docker();
+    Image::Busybox.ensure(docker)?;
+    assert_eq!(docker.ok(["run", "--rm", busybox(), "uname", "-m"])?, NATIVE);
+    assert_eq!(engine.status()?.named("foreign"), &Value::Null, "nothing needed it");
+    let platform = foreign();
+    let run = ["run", "--rm", "--platform", &platform, Image::ForeignBusybox.name(), "uname", "-m"];
+    // The import is the first call that needs it.
+    wait::until("the image for the foreign machine", FIRST_BOOT, || {
+        Image::ForeignBusybox.ensure(docker).inspect_err(|error| eprintln!("{error}")).ok()
+    })?;
+    assert_eq!(docker.run(run).limit(FIRST_BOOT).ok()?.text(), FOREIGN);
+    let machine = engine.status()?.named("foreign").clone();
+    assert_eq!((&machine["state"], &machine["accelerator"]), (&"running".into(), &"tcg".into()), "{machine}");
+    assert_eq!(docker.ok(["run", "--rm", busybox(), "uname", "-m"])?, NATIVE);
+    docker.ok(["run", "-d", "--name", "near", busybox(), "sleep", "3600"])?;
+    let far = [
+        "run",
+        "-d",
+        "--name",
+        "far",
+        "--platform",
+        &platform,
+        Image::ForeignBusybox.name(),
+        "sleep",
+        "3600",
+    ];
+    docker.ok(far)?;
+    assert_eq!(names(engine)?, ["far", "near"]);
+    for (name, role) in [("near", "native"), ("far", "foreign")] {
+        let place = place(engine, name)?;
+        assert_eq!(
+            (&place["role"], &place["machine"]["state"]),
+            (&role.into(), &"running".into()),
+            "{place}"
+        );
+    }
+    Ok(())
+}
+
+/// Rules 6.9 and 2.6: the daemon is killed, and the next one knows both machines and what is in them.
+fn is_there_for_the_next_daemon(engine: &Engine) -> Result<()> {
+    let before = (processes(engine, "native")?, processes(engine, "foreign")?);
+    let daemon = engine.status()?.daemon().unwrap_or_default();
+    signal(daemon, "KILL")?;
+    wait::until("the daemon to be gone", PATIENCE, || (!alive(daemon)).then_some(()))?;
+    engine.up()?;
+    assert_eq!(engine.docker().ok(["exec", "far", "uname", "-m"])?, FOREIGN);
+    assert_eq!(engine.docker().ok(["exec", "near", "uname", "-m"])?, NATIVE);
+    assert_eq!(names(engine)?, ["far", "near"]);
+    assert_eq!((processes(engine, "native")?, processes(engine, "foreign")?), before);
+    Ok(())
+}
+
+/// Rules 6.3 and 3.9: who asks for a machine that has just died waits for it; the other's containers do not notice.
+fn comes_back_after_its_supervisor_was_killed(engine: &Engine) -> Result<()> {
+    let docker = engine.docker();
+    let (native, (supervisor, hypervisor)) = (processes(engine, "native")?, processes(engine, "foreign")?);
+    signal(supervisor, "KILL")?;
+    assert_eq!(docker.ok(["exec", "near", "uname", "-m"])?, NATIVE);
+    wait::until("the hypervisor to end with it", Duration::from_secs(10), || {
+        (!alive(hypervisor)).then_some(())
+    })?;
+    docker.run(["start", "far"]).limit(PATIENCE).ok()?;
+    assert_eq!(docker.ok(["exec", "far", "uname", "-m"])?, FOREIGN);
+    assert_ne!(processes(engine, "foreign")?, (supervisor, hypervisor));
+    assert_eq!(processes(engine, "native")?, native);
+    Ok(())
+}
+
+/// Rules 3.3, 6.5: the machine is killed and cannot start; the error says which machine and why until it can again.
+fn says_exactly_why_it_cannot_come_back(engine: &Engine) -> Result<()> {
+    let docker = engine.docker();
+    let image = engine.home().join("machines/foreign/data.img");
+    let aside = image.with_extension("aside");
+    let (supervisor, _) = processes(engine, "foreign")?;
+    signal(supervisor, "KILL")?;
+    std::fs::rename(&image, &aside).map_err(Error::io("rename", &image))?;
+    std::fs::create_dir(&image).map_err(Error::io("create directory", &image))?;
+    let (status, body) = get(engine, "/containers/far/json")?;
+    assert!(status.starts_with("HTTP/1.1 503"), "{status} {body}");
+    let said: Value = serde_json::from_str(&body).unwrap_or_default();
+    let said = said["message"].as_str().unwrap_or_default();
+    assert!(said.contains("machine foreign") && said.contains("data.img"), "{body}");
+    assert_eq!(docker.ok(["exec", "near", "uname", "-m"])?, NATIVE);
+    assert_eq!(names(engine)?, ["near"]);
+    assert_eq!(engine.status()?.state(), "running");
+    std::fs::remove_dir(&image).map_err(Error::io("remove", &image))?;
+    std::fs::rename(&aside, &image).map_err(Error::io("rename", &aside))?;
+    docker.run(["start", "far"]).limit(PATIENCE).ok()?;
+    assert_eq!(names(engine)?, ["far", "near"]);
+    Ok(())
+}
+
+/// Rules 6.6, 16.3, 2.6: no process is left, and the next engine knows what the foreign machine holds without waking it.
+fn ends_with_the_engine_and_is_known_while_it_is_off(engine: &Engine) -> Result<()> {
+    let status = engine.status()?;
+    let (native, far) = (processes(engine, "native")?, processes(engine, "foreign")?);
+    engine.down()?;
+    for pid in status.daemon().into_iter().chain([native.0, native.1, far.0, far.1]) {
+        wait::until("every process to end", Duration::from_secs(5), || (!alive(pid)).then_some(()))?;
+    }
+    engine.up()?;
+    let place = place(engine, "far")?;
+    assert_eq!(
+        (&place["role"], &place["machine"]["state"]),
+        (&"foreign".into(), &"stopped".into()),
+        "{place}"
+    );
+    assert_eq!(engine.status()?.processes("foreign"), None);
+    engine.docker().run(["start", "far"]).limit(PATIENCE).ok()?;
+    assert_eq!(engine.docker().ok(["exec", "far", "uname", "-m"])?, FOREIGN);
+    engine.down()
+}
