@@ -1,7 +1,5 @@
-use std::fs;
-
 use dhow_model::Role;
-use dhow_testkit::Outcome;
+use dhow_testkit::{Outcome, place};
 use tempfile::TempDir;
 
 use crate::pair::{ABROAD, IMAGE, Pair, other};
@@ -20,7 +18,7 @@ fn project(name: &str, services: &[(&str, &str, Option<String>)]) -> TempDir {
         before = Some(service);
     }
     text.push_str("volumes: {data: {}}\nnetworks: {front: {}}\n");
-    fs::write(dir.path().join("compose.yaml"), text).unwrap();
+    place::write(&dir.path().join("compose.yaml"), text).unwrap();
     dir
 }
 

@@ -1,12 +1,11 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use dhow_model::Role;
 use dhow_testkit::{run, wait};
 
-use crate::pair::{IMAGE, LIMIT, Pair};
+use crate::pair::{IMAGE, LIMIT, Pair, next_second};
 
 /// `docker events`, with its lines as they come: "web create".
 struct Events {
@@ -15,7 +14,9 @@ struct Events {
 }
 
 impl Events {
-    fn of(pair: &Pair) -> Self {
+    /// Once this many engines have been asked.
+    fn of(pair: &Pair, engines: u64) -> Self {
+        let before = listeners(pair);
         let mut command = pair.docker.command();
         command.args(["events", "--filter", "type=container", "--filter", "event=create", "--format"]);
         command.arg("{{.Actor.Attributes.name}} {{.Action}}").stdout(Stdio::piped());
@@ -29,16 +30,20 @@ impl Events {
                 }
             }
         });
-        let asked = || (pair.serving.face.stats().in_flight > 0).then_some(());
-        wait::until("the events to be asked for", LIMIT, asked).unwrap();
-        // Both engines have answered when the head has come, of which the client shows nothing.
-        std::thread::sleep(Duration::from_millis(300));
+        let all = || (listeners(pair) >= before + engines).then_some(());
+        wait::until("the events to be listened to", LIMIT, all).unwrap();
         Self { child, lines }
     }
 
     fn next(&self) -> String {
         self.lines.recv_timeout(LIMIT).unwrap()
     }
+}
+
+/// How many listen to the engines' events.
+fn listeners(pair: &Pair) -> u64 {
+    let of = |role| pair.at(role, ["info", "--format", "{{.NEventsListener}}"]).parse::<u64>().unwrap();
+    Role::ALL.map(of).iter().sum()
 }
 
 impl Drop for Events {
@@ -52,7 +57,7 @@ impl Drop for Events {
 #[ignore = "needs root, fetches packages: ./dev test face"]
 fn events_of_both_machines_are_one_stream() {
     let mut pair = Pair::new();
-    let events = Events::of(&pair);
+    let events = Events::of(&pair, 2);
     for (role, name) in [(Role::Foreign, "aa"), (Role::Native, "bb"), (Role::Foreign, "cc")] {
         pair.at(role, ["create", "--name", name, IMAGE, "true"]);
         assert_eq!(events.next(), format!("{name} create"));
@@ -76,7 +81,7 @@ fn past_events_of_both_machines_come_to_an_end() {
         pair.at(role, ["create", "--name", role.as_str(), IMAGE, "true"]);
     }
     // The client asks for events until a whole second.
-    std::thread::sleep(Duration::from_millis(1100));
+    next_second();
     let args = [
         "events",
         "--since",
@@ -102,7 +107,7 @@ fn a_machine_that_starts_later_joins_the_stream() {
     let dir = tempfile::tempdir().unwrap();
     let later = dir.path().join("docker.sock");
     let pair = Pair::with_foreign_at(Some(&later));
-    let events = Events::of(&pair);
+    let events = Events::of(&pair, 1);
     pair.at(Role::Native, ["create", "--name", "alone", IMAGE, "true"]);
     assert_eq!(events.next(), "alone create");
     std::os::unix::fs::symlink(pair.foreign.socket(), &later).unwrap();

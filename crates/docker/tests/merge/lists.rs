@@ -1,6 +1,6 @@
 use dhow_model::Role;
 
-use crate::pair::{IMAGE, Pair, headers, http};
+use crate::pair::{IMAGE, Pair, headers, http, next_second};
 
 /// 3.7: containers of both machines are listed, each once, the newest first; a limit and filters count for all.
 #[test]
@@ -12,7 +12,7 @@ fn containers_of_both_machines_are_listed_once() {
     {
         pair.at(role, ["create", "--name", name, IMAGE, "true"]);
         // dockerd tells the time of creation in whole seconds.
-        std::thread::sleep(std::time::Duration::from_millis(1100));
+        next_second();
     }
     let names = |args: &str| {
         let said =

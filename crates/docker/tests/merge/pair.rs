@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dhow_model::placement::{ForeignMachine, Guest, Host, Placement};
 use dhow_model::{Arch, Role};
-use dhow_testkit::{Docker, Dockerd, Image, Run};
+use dhow_testkit::{Docker, Dockerd, Image, Run, wait};
 
 use crate::common::{Serving, Sockets, host};
 
@@ -91,4 +91,11 @@ pub fn http(socket: &Path, request: &str) -> String {
 pub fn headers(said: &str) -> Vec<&str> {
     let head = said.split("\r\n\r\n").next().unwrap();
     head.lines().skip(1).filter_map(|line| Some(line.split_once(": ")?.0)).collect()
+}
+
+/// Waits for the clock's next whole second, by which dockerd sorts and cuts.
+pub fn next_second() {
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let begun = second();
+    wait::until("the next second", LIMIT, || (second() > begun).then_some(())).unwrap();
 }

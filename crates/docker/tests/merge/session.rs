@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dhow_model::Role;
+use dhow_testkit::{place, wait};
 
 use crate::pair::{IMAGE, LIMIT, Pair, other};
 
@@ -66,8 +67,10 @@ fn a_session_goes_where_its_build_goes() {
         "{second}"
     );
 
+    let before = pair.serving.face.stats().in_flight;
     let _build = build(socket, "later", &platform);
-    std::thread::sleep(Duration::from_millis(300));
+    let begun = || (pair.serving.face.stats().in_flight > before).then_some(());
+    wait::until("the build to be asked for", LIMIT, begun).unwrap();
     let mut session = open(socket, "later");
     assert!(said(&mut session).starts_with("HTTP/1.1 101 "));
     assert!(has(&pair, Role::Foreign, "later"));
@@ -79,7 +82,7 @@ fn a_session_goes_where_its_build_goes() {
 fn buildx_builds_in_the_native_machine() {
     let pair = Pair::new();
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /here\n").unwrap();
+    place::write(&dir.path().join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /here\n").unwrap();
     let begun = std::time::Instant::now();
     let args = ["buildx", "build", "-t", "dhow-test/built", "."];
     pair.docker.run(args).dir(dir.path()).limit(Duration::from_secs(60)).ok().unwrap();
