@@ -5,8 +5,9 @@ use dhow_assets::Store;
 use dhow_channel::vsock_usable;
 use dhow_home::Home;
 use dhow_hypervisor::doctor::{Check, Verdict};
-use dhow_model::Arch;
+use dhow_model::{Arch, Placement};
 
+use crate::offer::{NotOffered, Offer};
 use crate::plan;
 
 /// Runs every probe.
@@ -19,7 +20,26 @@ pub async fn checks(home: &Home) -> Vec<Check> {
         checks.push(agent(arch));
     }
     checks.extend(crate::translators::checks(home).await);
+    // A configuration that cannot be read is told by `dhow config check`.
+    if home.read_config().is_ok_and(|config| config.workloads.placement == Placement::ForeignMachine) {
+        checks.extend(foreign(home, Offer::default().foreign().await));
+    }
     checks
+}
+
+/// Spec 1.10: what the placement `foreign-machine` needs. Without it native workloads run all the same.
+fn foreign(home: &Home, offered: Result<Arch, NotOffered>) -> Vec<Check> {
+    let name = "foreign machine".to_owned();
+    match offered {
+        Ok(arch) => {
+            let found = format!("{arch}, emulated; it boots when a workload needs it");
+            vec![Check { name, verdict: Verdict::Ok, found, advice: None }, assets(home, arch), agent(arch)]
+        }
+        Err(why) => {
+            let advice = "dhow config set workloads.placement native-machine && dhow up".to_owned();
+            vec![Check { name, verdict: Verdict::Warn, found: why.to_string(), advice: Some(advice) }]
+        }
+    }
 }
 
 fn directory(home: &Home) -> Check {
@@ -51,8 +71,8 @@ fn assets(home: &Home, arch: Arch) -> Check {
         Ok(None) => Check {
             name: "boot assets".to_owned(),
             verdict: Verdict::Warn,
-            found: format!("none for {arch}; the first `dhow up` builds them"),
-            advice: Some("dhow assets build".to_owned()),
+            found: format!("none for {arch}; the first start of a machine that needs them builds them"),
+            advice: Some(format!("dhow assets build --arch {arch}")),
         },
         Err(source) => check("boot assets", Err(crate::Error::Assets { arch, source }.failure())),
     }
@@ -81,6 +101,19 @@ fn check(name: &str, found: Result<String, dhow_model::Failure>) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Spec 1.10, 9.3: what this host cannot offer is said with its platform, and what it can with all that it needs.
+    #[test]
+    fn the_foreign_machine_is_looked_at_with_its_assets_and_its_agent_or_said_to_be_impossible() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::at(temp.path().join("h")).unwrap();
+        let names: Vec<_> = foreign(&home, Ok(Arch::Arm64)).into_iter().map(|check| check.name).collect();
+        assert_eq!(names, ["foreign machine", "boot assets", "agent"]);
+        let host = crate::Platform { os: "macos", arch: Some(Arch::Arm64) };
+        let cannot = foreign(&home, crate::foreign(host, Ok(())));
+        assert_eq!((cannot.len(), cannot[0].verdict), (1, Verdict::Warn));
+        assert!(cannot[0].found.contains("macos/arm64") && cannot[0].advice.is_some(), "{cannot:?}");
+    }
 
     /// Spec 8.1, 9.3: the doctor tells what the plan does, and the fallback is no fault.
     #[test]

@@ -2,20 +2,22 @@
 //!
 //! Others see it through two watched values: a [`Snapshot`] for people, and [`Ready`] for whoever wants to dial the guest.
 
+mod happens;
+mod seen;
+
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use dhow_home::{Home, MachineDir, atomic};
 use dhow_model::drift::Drift;
 use dhow_model::lifecycle::Event as Move;
 use dhow_model::{Failure, Lifecycle, MachineName, MachineSpec, Placement, Role, State};
-use dhow_proto::supervisor::{MachineStatus, Phase, StopReply};
+use dhow_proto::supervisor::{MachineStatus, StopReply};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::decide::{self, Action};
 use crate::progress::Reporter;
-use crate::ready::{self, Circumstances};
 use crate::retry::Retries;
 use crate::snapshot::{Event, Observed, Ready, Snapshot};
 use crate::supervisor::{self, Supervisor, Told};
@@ -322,99 +324,6 @@ impl Machine {
         stopped
     }
 
-    /// Takes what the supervisor told.
-    fn status(&mut self, status: MachineStatus) {
-        let state = self.lifecycle.state();
-        self.found = false;
-        self.timeline.take(&status);
-        match status.phase() {
-            Phase::Ready if state == State::Starting => {
-                self.go(Move::Ready, "");
-                self.ready_since = Some(Instant::now());
-                // Whoever is told that it is up can dial it.
-                self.publish();
-                for reply in self.waiting.drain(..) {
-                    answer(reply, Ok(true));
-                }
-            }
-            // It ran before this daemon found it, and is not well now.
-            Phase::Degraded if state == State::Starting => {
-                self.go(Move::Ready, "");
-                self.ready_since = Some(Instant::now());
-            }
-            _ => {}
-        }
-        self.snapshot.send_modify(|s| {
-            s.trouble.clone_from(&status.trouble);
-            s.status = status;
-        });
-    }
-
-    /// The supervisor is gone, and its machine with it.
-    fn gone(&mut self) {
-        self.supervisor = None;
-        self.found = false;
-        let ran = self.ready_since.take().map_or(Duration::ZERO, |since| since.elapsed());
-        match supervisor::last_words(&self.dir) {
-            Some(failure) => self.failed(failure, ran),
-            None => {
-                // Somebody stopped the supervisor itself, by a signal.
-                self.go(Move::Stop, "its supervisor was told to stop");
-                self.go(Move::Ended, "");
-                if let Err(error) = self.want(false) {
-                    tracing::warn!(%error, "cannot note that the machine was stopped");
-                }
-                self.answer_all(&Failure::new(
-                    "stopped",
-                    format!("machine {} was stopped", self.name),
-                    "run `dhow up`",
-                ));
-            }
-        }
-        self.snapshot.send_modify(|s| s.status = MachineStatus::default());
-    }
-
-    /// A machine that failed although it was wanted is tried again, unless somebody waits to be told.
-    fn failed(&mut self, failure: Failure, ran: Duration) {
-        let somebody_waits = !self.waiting.is_empty();
-        self.fail(&failure);
-        if somebody_waits {
-            self.want_no_more_unless_native();
-            return;
-        }
-        if !self.dir.wanted().exists() {
-            return;
-        }
-        if let Err(failure) = offer::may_start(*self.shared.placement.borrow(), self.role) {
-            tracing::info!(machine = %self.name, %failure, "the machine is not started again");
-            self.want_no_more_unless_native();
-            return;
-        }
-        match self.retries.failed(ran) {
-            Some(wait) => {
-                tracing::warn!(machine = %self.name, seconds = wait.as_secs(), reason = %failure, "the machine failed and is started again");
-                self.retry_at = Some(Instant::now() + wait);
-            }
-            None => {
-                tracing::error!(machine = %self.name, reason = %failure, "the machine failed too often and stays off")
-            }
-        }
-    }
-
-    fn fail(&mut self, failure: &Failure) {
-        if self.lifecycle.state() != State::Failed {
-            self.go(Move::Fail, &failure.message);
-        }
-        self.snapshot.send_modify(|s| s.trouble.clone_from(&failure.message));
-        self.answer_all(failure);
-    }
-
-    fn answer_all(&mut self, failure: &Failure) {
-        for reply in self.waiting.drain(..) {
-            answer(reply, Err(failure.clone().into()));
-        }
-    }
-
     /// Notes whether the user wants the machine up, for a next daemon.
     fn want(&self, wanted: bool) -> Result<()> {
         let path = self.dir.wanted();
@@ -432,68 +341,6 @@ impl Machine {
             && let Err(error) = self.want(false)
         {
             tracing::warn!(machine = %self.name, %error, "cannot note that the machine is not wanted");
-        }
-    }
-
-    fn go(&mut self, event: Move, reason: &str) {
-        match self.lifecycle.apply(event) {
-            Ok(transition) => {
-                tracing::info!(machine = %self.name, from = %transition.from, to = %transition.to, reason, "the machine's state");
-                // Whoever hears the event finds the state that it tells.
-                self.snapshot.send_modify(|s| s.state = Some(transition.to));
-                let event = Event {
-                    at: SystemTime::now(),
-                    machine: self.name.clone(),
-                    from: transition.from,
-                    to: transition.to,
-                    reason: reason.to_owned(),
-                };
-                if self.shared.events.send(event).is_err() {
-                    tracing::trace!("nobody listens to events");
-                }
-            }
-            Err(illegal) => {
-                tracing::error!(machine = %self.name, %illegal, "a rule of the lifecycle was broken")
-            }
-        }
-    }
-
-    fn publish(&mut self) {
-        let state = self.lifecycle.state();
-        self.snapshot.send_modify(|s| {
-            s.state = Some(state);
-            s.spec.clone_from(&self.spec);
-            s.retries = self.retries.count();
-            s.timeline = self.timeline.steps();
-            if state != State::Running && state != State::Failed {
-                s.trouble.clear();
-            }
-        });
-        let trouble = self.snapshot.borrow().trouble.clone();
-        let ready = ready::of(&Circumstances {
-            role: self.role,
-            state,
-            found: self.found,
-            retry_in: self.retry_at.map(|at| at.saturating_duration_since(Instant::now())),
-            trouble: &trouble,
-            channel: &self.dir.channel_socket(),
-        });
-        let runs = matches!(ready, Ready::Yes(_));
-        let ran = matches!(*self.ready.borrow(), Ready::Yes(_));
-        self.ready.send_if_modified(|now| {
-            let same = matches!(
-                (&*now, &ready),
-                (Ready::Yes(_), Ready::Yes(_))
-                    | (Ready::Coming, Ready::Coming)
-                    | (Ready::Found, Ready::Found)
-            );
-            *now = ready;
-            !same
-        });
-        if ran != runs
-            && let Some(observer) = self.shared.observed.get()
-        {
-            observer.changed(self.role, runs);
         }
     }
 }
