@@ -180,8 +180,9 @@ mod tests {
     /// theirs.
     #[test]
     fn what_no_running_container_lists_goes_after_the_grace() {
-        // Seconds at which dockerd lists port 80 or does not, and when it is released.
-        let table: [(&[(u64, bool)], Option<u64>); 7] = [
+        /// Seconds at which dockerd lists port 80 or does not, and when it is released.
+        type Row = (&'static [(u64, bool)], Option<u64>);
+        let table: [Row; 7] = [
             (&[(0, false), (10, false), (24, false)], None),
             (&[(0, false), (25, false)], None),
             (&[(0, false), (25, false), (29, false)], None),
