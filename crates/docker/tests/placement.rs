@@ -21,7 +21,7 @@ use dhow_docker::Reason;
 use dhow_model::placement::{ForeignMachine, Guest, Host, Placement};
 use dhow_model::translator::{Served, Unprovisioned, Why};
 use dhow_model::{Arch, Role, TranslatorName};
-use dhow_testkit::{Docker, Dockerd, Image, Run, Tools, run, wait};
+use dhow_testkit::{Docker, Dockerd, Image, Run, Tools, place, run, wait};
 
 const IMAGE: &str = "dhow-test/busybox:1";
 const ABROAD: &str = "dhow-test/abroad:1";
@@ -159,7 +159,7 @@ fn calls_go_where_the_container_is() {
 
     let dir = tempfile::tempdir().unwrap();
     let (there, back) = (dir.path().join("there"), dir.path().join("back"));
-    std::fs::write(&there, "through").unwrap();
+    place::write(&there, "through").unwrap();
     pair.ok(["cp", "-q", there.to_str().unwrap(), "worker:/there"]);
     pair.ok(["cp", "-q", "worker:/there", back.to_str().unwrap()]);
     assert_eq!(std::fs::read_to_string(&back).unwrap(), "through");
@@ -284,7 +284,7 @@ fn a_build_goes_where_its_platform_runs() {
     let pair = Pair::new();
     let dir = tempfile::tempdir().unwrap();
     let build = |image: &str, tag: &str, platform: &str| {
-        std::fs::write(dir.path().join("Dockerfile"), format!("FROM {image}\nLABEL built=yes\n")).unwrap();
+        place::write(&dir.path().join("Dockerfile"), format!("FROM {image}\nLABEL built=yes\n")).unwrap();
         let args = ["build", "--platform", platform, "-t", tag, "."];
         pair.docker.run(args).dir(dir.path()).env("DOCKER_BUILDKIT", "0").ok().unwrap();
     };
@@ -321,7 +321,7 @@ fn what_nothing_may_run_is_refused_with_the_file_and_the_command() {
     let docker = Docker::new(dockerd.docker().tools().clone(), serving.socket());
     let platform = format!("linux/{}", other());
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("Dockerfile"), format!("FROM {IMAGE}\nLABEL built=yes\n")).unwrap();
+    place::write(&dir.path().join("Dockerfile"), format!("FROM {IMAGE}\nLABEL built=yes\n")).unwrap();
     let refused = |docker: Run| {
         let outcome = docker.dir(dir.path()).outcome().unwrap();
         let complaint = outcome.complaint();
