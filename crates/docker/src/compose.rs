@@ -162,7 +162,7 @@ impl Turn {
         body: &[u8],
         machines: Machines<'_>,
     ) -> Result<Settled, Refused> {
-        if role == Role::Foreign {
+        if role == Role::Foreign && self.found.role != Some(Role::Foreign) {
             self.move_over(machines).await?;
         }
         let Self { projects, project, .. } = self;

@@ -165,6 +165,17 @@ async fn a_network_that_nobody_remembers_is_made_from_its_description() {
     assert_eq!(fake.changed(), expected);
 }
 
+/// 3.6: what a bound project makes is made where it is bound, so its later services move nothing.
+#[tokio::test]
+async fn a_later_service_moves_nothing() {
+    let (projects, fake) = (Projects::default(), bound([0, 3], [false, false]));
+    let machines = fake.machines();
+    assert_eq!(projects.place("shop", "/networks/create", NETWORK, machines).await, Ok(Role::Foreign));
+    let turn = projects.turn("shop", machines).await.unwrap();
+    let _settled = turn.settle(Role::Foreign, b"{}", machines).await.unwrap();
+    assert!(fake.asked().iter().all(|line| line.contains(" GET /containers/json")));
+}
+
 /// 3.6: with the first service in the native machine everything stays where it was made.
 #[tokio::test]
 async fn a_native_project_moves_nothing() {

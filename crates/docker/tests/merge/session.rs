@@ -57,7 +57,7 @@ fn a_session_goes_where_its_build_goes() {
     session.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     assert_eq!(said(&mut session), "", "nothing is known yet");
     session.set_read_timeout(Some(LIMIT)).unwrap();
-    let _build = build(socket, "first", &platform);
+    let first = build(socket, "first", &platform);
     let answer = said(&mut session);
     assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
     assert!(has(&pair, Role::Foreign, "first") && !has(&pair, Role::Native, "first"));
@@ -67,10 +67,11 @@ fn a_session_goes_where_its_build_goes() {
         "{second}"
     );
 
-    let before = pair.serving.face.stats().in_flight;
-    let _build = build(socket, "later", &platform);
-    let begun = || (pair.serving.face.stats().in_flight > before).then_some(());
-    wait::until("the build to be asked for", LIMIT, begun).unwrap();
+    drop((session, first));
+    let in_flight = |count| (pair.serving.face.stats().in_flight == count).then_some(());
+    wait::until("the first build to end", LIMIT, || in_flight(0)).unwrap();
+    let _later = build(socket, "later", &platform);
+    wait::until("the build to be asked for", LIMIT, || in_flight(1)).unwrap();
     let mut session = open(socket, "later");
     assert!(said(&mut session).starts_with("HTTP/1.1 101 "));
     assert!(has(&pair, Role::Foreign, "later"));
