@@ -47,11 +47,18 @@ pub struct Leave {
 /// The IDs of one side, and what each is on the other.
 #[derive(Debug, Default)]
 pub struct Alike {
+    /// An answer made of two has a length that is known beforehand, where dockerd's own has chunks.
+    framed_anew: bool,
     there: HashMap<String, String>,
     back: HashMap<String, String>,
 }
 
 impl Alike {
+    /// `framed_anew`: the face may make one answer of two.
+    pub fn new(framed_anew: bool) -> Self {
+        Self { framed_anew, ..Self::default() }
+    }
+
     /// What the two differ in.
     pub fn compare(&mut self, direct: &Answer, face: &Answer, leave: Leave) -> Result<(), String> {
         if direct.status == NOTHING && face.code() == 502 {
@@ -74,8 +81,13 @@ impl Alike {
             return Err("the face's answer has no trace".to_owned());
         }
         let same_body = direct.body == face.body;
+        let framing = |name: &str| ["Transfer-Encoding", "Content-Length"].contains(&name);
+        let anew = self.framed_anew && direct.header("Content-Length").is_none();
         let head = |answer: &Answer| -> Vec<String> {
-            let kept = answer.headers.iter().filter(|(name, _)| !ADDED.contains(&name.as_str()));
+            let kept = answer
+                .headers
+                .iter()
+                .filter(|(name, _)| !ADDED.contains(&name.as_str()) && !(anew && framing(name)));
             kept.map(|(name, value)| match name.as_str() {
                 "Date" => "Date".to_owned(),
                 // It was checked against the body.
@@ -203,9 +215,14 @@ fn in_order(text: &str) -> String {
             _ => {}
         }
     }
-    let Ok(mut value) = serde_json::from_str(text) else { return text.to_owned() };
-    sort(&mut value);
-    value.to_string()
+    if let Ok(mut value) = serde_json::from_str(text) {
+        sort(&mut value);
+        return value.to_string();
+    }
+    // Or a stream of objects, one a line, from workers beside each other.
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_by_cached_key(|line| CHANGING.replace_all(line, "").into_owned());
+    lines.join("\n")
 }
 
 /// An archive's members, one a line, without their times.

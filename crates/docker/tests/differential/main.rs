@@ -35,8 +35,26 @@ use scene::Pair;
 fn every_endpoint_answers_as_dockerd_does() {
     let description = Description::of_the_engine().unwrap();
     let (single, swarm) = plans::all();
-    let mut suite = Suite::new(&description, [single.as_slice(), &swarm].concat());
+    let mut suite = Suite::new(Pair::start(), &description, [single.as_slice(), &swarm].concat());
     for plan in single.iter().chain(&swarm) {
+        suite.run(plan);
+    }
+    suite.wrong_methods();
+    suite.judge();
+}
+
+/// 3.7: with a second machine that runs and has nothing in it, lists are merged and references looked up in both, and
+/// nothing of that shows but the framing of what is merged. A swarm is of one machine, and left out here; so is a session,
+/// which waits for its build (3.5).
+#[test]
+#[ignore = "needs root, fetches packages: ./dev test face"]
+fn every_endpoint_answers_as_dockerd_does_beside_an_empty_machine() {
+    let mut description = Description::of_the_engine().unwrap();
+    let (mut single, _) = plans::all();
+    single.retain(|plan| plan.operation != "POST /session");
+    description.operations.retain(|operation| single.iter().any(|plan| plan.operation == operation.name()));
+    let mut suite = Suite::new(Pair::beside_an_empty_machine(), &description, single.clone());
+    for plan in &single {
         suite.run(plan);
     }
     suite.wrong_methods();
@@ -52,8 +70,8 @@ struct Suite<'a> {
 }
 
 impl<'a> Suite<'a> {
-    fn new(description: &'a Description, plans: Vec<Plan>) -> Self {
-        Self { pair: Pair::start(), description, plans, misfits: Vec::new() }
+    fn new(pair: Pair, description: &'a Description, plans: Vec<Plan>) -> Self {
+        Self { pair, description, plans, misfits: Vec::new() }
     }
 
     fn run(&mut self, plan: &Plan) {
@@ -67,7 +85,13 @@ impl<'a> Suite<'a> {
             if !fresh {
                 self.pair.prepare(&plan.before);
             }
-            let answers = self.pair.compare(plan.operation, &case.label, &case.call, plan.leave);
+            let known = self.pair.differences.len();
+            let mut answers = self.pair.compare(plan.operation, &case.label, &case.call, plan.leave);
+            if plan.races && self.pair.differences.len() > known {
+                self.pair.differences.truncate(known);
+                self.pair.prepare(&plan.before);
+                answers = self.pair.compare(plan.operation, &case.label, &case.call, plan.leave);
+            }
             let refused = answers.iter().all(|answer| answer.code() >= 400);
             fresh = refused || operation.method == "GET";
             if let Some(parameter) = case.good {

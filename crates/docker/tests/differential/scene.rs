@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use dhow_model::Arch;
+use dhow_model::placement::{ForeignMachine, Guest, Host, Placement};
 use dhow_testkit::{Dockerd, Image, wait};
 
 use crate::alike::{Alike, Leave};
 use crate::call::{Answer, Call};
-use crate::common::Serving;
+use crate::common::{Serving, Sockets, host};
 
 const IMAGE: &str = "dhow-test/busybox:1";
 
@@ -44,6 +47,8 @@ pub struct Pair {
     serving: Serving,
     direct: Dockerd,
     behind: Dockerd,
+    /// The machine of another architecture, in which nothing is.
+    _foreign: Option<Dockerd>,
     /// What earlier answers were called, for each side.
     words: [HashMap<String, String>; 2],
     alike: Alike,
@@ -53,7 +58,17 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// In the default placement: one machine.
     pub fn start() -> Self {
+        Self::before(None)
+    }
+
+    /// With a second machine that runs and has nothing in it.
+    pub fn beside_an_empty_machine() -> Self {
+        Self::before(Some(Dockerd::start().unwrap()))
+    }
+
+    fn before(foreign: Option<Dockerd>) -> Self {
         let (direct, behind) = std::thread::scope(|scope| {
             let other = scope.spawn(Dockerd::start);
             (Dockerd::start().unwrap(), other.join().unwrap().unwrap())
@@ -61,14 +76,28 @@ impl Pair {
         // Imported once, so that both have it under one ID.
         Image::Busybox.ensure(direct.docker()).unwrap();
         let saved = direct.docker().run(["save", IMAGE]).ok().unwrap().stdout;
-        behind.docker().run(["load", "-q"]).input(saved.clone()).ok().unwrap();
-        let serving = Serving::in_front_of(behind.socket());
+        behind.docker().run(["load", "-q"]).input(saved).ok().unwrap();
+        let framed_anew = foreign.is_some();
+        let serving = match &foreign {
+            None => Serving::in_front_of(behind.socket()),
+            Some(foreign) => {
+                let architecture = match Arch::host().unwrap() {
+                    Arch::Amd64 => Arch::Arm64,
+                    Arch::Arm64 => Arch::Amd64,
+                };
+                let machine = ForeignMachine { guest: Guest::from(architecture), translator: None };
+                let host = Host { foreign: Ok(machine), ..host(Placement::ForeignMachine) };
+                let engines = Sockets::two(behind.socket(), foreign.socket(), host);
+                Serving::before(Arc::new(engines), Duration::from_millis(200))
+            }
+        };
         let mut pair = Self {
             serving,
             direct,
             behind,
+            _foreign: foreign,
             words: [HashMap::new(), HashMap::new()],
-            alike: Alike::default(),
+            alike: Alike::new(framed_anew),
             tallies: BTreeMap::new(),
             differences: Vec::new(),
             calls: 0,

@@ -21,6 +21,8 @@ pub struct Plan {
     /// More calls, good or bad.
     pub more: Vec<Call>,
     pub leave: Leave,
+    /// dockerd's own answer depends on what it still tidies up behind the scene: asked again, both agree.
+    pub races: bool,
     /// Why dockerd takes no call of this operation here.
     pub refused: Option<&'static str>,
     /// Parameters of which no value is taken here, and why.
@@ -36,6 +38,7 @@ fn plan(operation: &'static str, line: &str) -> Plan {
         values: Vec::new(),
         more: Vec::new(),
         leave: Leave::default(),
+        races: false,
         refused: None,
         refused_values: Vec::new(),
     }
@@ -86,6 +89,11 @@ impl Plan {
 
     fn in_any_order(mut self) -> Self {
         self.leave.order = true;
+        self
+    }
+
+    fn races(mut self) -> Self {
+        self.races = true;
         self
     }
 

@@ -17,6 +17,7 @@ pub fn plans() -> Vec<Plan> {
     vec![
         plan("POST /plugins/create", "POST /plugins/create?name=fresh/plugin")
             .before(&["?DELETE /plugins/fresh/plugin?force=1"])
+            .races()
             .bytes("application/x-tar", archive())
             .value("name", "fresh/plugin"),
         plan("GET /plugins", "GET /plugins")
@@ -41,7 +42,7 @@ pub fn plans() -> Vec<Plan> {
             .refused(NO_REGISTRY)
             .value("remote", "localhost:1/y")
             .value("X-Registry-Auth", "e30="),
-        plan("POST /plugins/{name}/push", "POST /plugins/fresh/plugin/push"),
+        plan("POST /plugins/{name}/push", "POST /plugins/fresh/plugin/push").in_any_order(),
         plan("DELETE /plugins/{name}", "DELETE /plugins/fresh/plugin").before(&[
             "?DELETE /plugins/fresh/plugin?force=1",
             "POST /plugins/create?name=fresh/plugin @plugin",
