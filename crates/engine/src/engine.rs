@@ -1,5 +1,6 @@
 //! The engine as a whole: a machine for each role, and what the daemon may ask of them.
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ use crate::{Error, Result, translators};
 const DIAL: Duration = Duration::from_secs(30);
 /// For a supervisor's end to be noticed.
 const NOTICED: Duration = Duration::from_millis(500);
+/// For such a start as a whole; whoever comes after that begins anew.
+const START: Duration = Duration::from_secs(1800);
 /// So often a request waits for a machine that dies under it.
 const DEATHS: u32 = 3;
 /// For a machine to come up for a request, its first boot assets included. It goes on coming when a request gives up.
@@ -262,11 +265,9 @@ impl Engine {
         let settled = self.handle(role).settled().await;
         match (role, settled) {
             (Role::Foreign, Err(Error::Failed(_))) => {
-                let start = Start::of(&self.shared, role);
-                self.shared
-                    .waking
-                    .join(|| start.for_a_request(self.shared.native.clone(), self.placement()))
-                    .await?;
+                let work =
+                    Start::of(&self.shared, role).for_a_request(self.shared.native.clone(), self.placement());
+                self.shared.waking.join(|| within(START, role, work)).await?;
                 self.handle(role).settled().await
             }
             (_, settled) => settled,
@@ -329,6 +330,16 @@ impl Start {
             }
         }
     }
+}
+
+/// Work that brings up a machine, cut off when it takes too long.
+async fn within(
+    limit: Duration,
+    role: Role,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|_| Err(Error::TooSlow { role, limit }.failure()))
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ pub enum Error {
     #[error(transparent)]
     NotOffered(#[from] NotOffered),
     /// A machine that was waited for did not come.
-    #[error("{} did not come up within {} s; it goes on starting", words(*role), limit.as_secs())]
+    #[error("{} did not come up within {} s", words(*role), limit.as_secs())]
     TooSlow {
         /// Whose.
         role: Role,
