@@ -71,6 +71,16 @@ pub(crate) enum Unanswered {
     TooLarge(usize),
 }
 
+impl Unanswered {
+    /// The reason without a command to run, for an error that names one of its own.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Unavailable(why) => why.what.clone(),
+            why => why.to_string(),
+        }
+    }
+}
+
 impl<'a> Question<'a> {
     /// A `GET` of this path and query.
     pub(crate) fn get(target: &'a str, trace: &'a TraceId) -> Self {

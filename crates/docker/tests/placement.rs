@@ -141,7 +141,8 @@ fn the_platform_chooses_the_machine() {
     assert!(refused.contains("s390x"), "{refused}");
 }
 
-/// 2.1: every call on a container of the foreign engine goes there, by name, ID and short ID.
+/// 2.1, 3.4: every call on a container of the foreign engine goes there, by name, ID and short ID, and the hooks are told its
+/// canonical ID.
 #[test]
 #[ignore = "needs root, fetches packages: ./dev test face"]
 fn calls_go_where_the_container_is() {
@@ -186,6 +187,12 @@ fn calls_go_where_the_container_is() {
     waiting.stdout.take().unwrap().read_to_string(&mut code).unwrap();
     assert_eq!(code, "5\n");
     pair.ok(["rm", "renamed"]);
+    let told = pair.serving.hooks.lines();
+    for line in
+        ["before rename", "after rename", "before stop", "after stop", "before remove", "after remove"]
+    {
+        assert!(told.iter().any(|told| told.starts_with(&format!("{line} {id}"))), "no {line} in {told:?}");
+    }
     assert!(!pair.has(Role::Foreign, &id));
     assert!(pair.has(Role::Native, "home"));
 }
@@ -360,7 +367,13 @@ fn a_dead_engine_takes_only_its_own_with_it() {
     assert_eq!(docker.ok(["inspect", "--format", "{{.Name}}", &id]).unwrap(), "/home");
     // The dead engine may have this name as well.
     let unknown = docker.outcome(["inspect", "--type", "container", "home"]).unwrap();
-    assert!(unknown.complaint().contains("the foreign engine could not be asked"), "{unknown}");
+    let words =
+        "the foreign engine could not be asked whether it has \"home\": the foreign engine is not running";
+    assert!(
+        unknown.complaint().contains(words) && unknown.complaint().ends_with("; run `dhow status`"),
+        "{unknown}"
+    );
+    assert_eq!(unknown.complaint().matches("run `").count(), 1, "{unknown}");
     assert_eq!(docker.ok(["run", "--rm", IMAGE, "echo", "hello"]).unwrap(), "hello");
     assert!(docker.ok(["image", "inspect", IMAGE]).is_ok());
     let platform = format!("linux/{}", other());

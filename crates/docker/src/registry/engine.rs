@@ -245,7 +245,7 @@ fn problem(answer: Result<Answer, Unanswered>) -> String {
             Ok(problem) => format!("it answered {}: {}", answer.status, problem.message),
             Err(_) => format!("it answered {}", answer.status),
         },
-        Err(why) => why.to_string(),
+        Err(why) => why.cause(),
     }
 }
 
