@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 const INTERFACES: &str = "/sys/class/net";
 /// A driver that was just loaded shows its interface at once; a slow bus takes longer.
-const APPEARS_WITHIN: Duration = Duration::from_secs(5);
+const APPEARS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Brings everything up; answers what a reader may want to know.
 pub fn up(config: &BootConfig) -> Result<String> {
