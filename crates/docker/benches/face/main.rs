@@ -10,12 +10,16 @@
 )]
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
+mod aims;
 mod client;
 mod paths;
+mod proxies;
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
 
+use aims::Figures;
 use client::{Client, download, upload};
 use dhow_testkit::{Dockerd, Image};
 use paths::Paths;
@@ -23,6 +27,8 @@ use paths::Paths;
 const ROUNDS: usize = 5;
 const PINGS: usize = 2000;
 const CONNECTIONS: usize = 300;
+/// How many clients ask at once, and how often each.
+const CROWDS: [(usize, usize); 3] = [(1, PINGS), (8, 500), (64, 100)];
 const MEGABYTES: usize = 256;
 
 fn main() {
@@ -42,41 +48,72 @@ fn main() {
     let asked: Vec<&String> = arguments.iter().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wants = |what: &str| asked.is_empty() || asked.iter().any(|word| *word == what);
     if wants("latency") || wants("bulk") {
+        let mut figures = Figures::default();
         let dockerd = Dockerd::start().unwrap();
         let paths = Paths::to(dockerd.socket());
         if wants("latency") {
-            pings(&paths);
+            pings(&paths, &mut figures);
         }
         if wants("bulk") {
-            in_front_of_dockerd(&dockerd, &paths, &tar(MEGABYTES));
+            in_front_of_dockerd(&dockerd, &paths, &tar(MEGABYTES), &mut figures);
         }
-        println!("the face's peak memory: {}", paths.peak_memory());
+        println!("the face's peak memory: {}\n", paths.peak_memory());
+        figures.judge();
     }
     if wants("ceiling") {
         in_front_of_nothing(&tar(MEGABYTES));
     }
 }
 
-fn pings(paths: &Paths) {
-    latency("GET /_ping, one connection", paths, |socket| Client::connect(socket).pings(PINGS));
+fn pings(paths: &Paths, figures: &mut Figures) {
+    for (clients, each) in CROWDS {
+        crowd(paths, clients, each, figures);
+    }
     latency("GET /_ping, a connection each", paths, |socket| {
-        (0..CONNECTIONS).flat_map(|_| Client::connect(socket).pings(1)).collect()
+        let began = Instant::now();
+        let times = (0..CONNECTIONS).flat_map(|_| Client::connect(socket).pings(1)).collect();
+        (times, began.elapsed())
     });
 }
 
-fn in_front_of_dockerd(dockerd: &Dockerd, paths: &Paths, archive: &[u8]) {
+/// So many clients at once, each on a connection that it keeps.
+fn crowd(paths: &Paths, clients: usize, each: usize, figures: &mut Figures) {
+    let found = latency(&format!("GET /_ping, {clients} kept connections"), paths, |socket| {
+        // The wait for the slowest belongs to the rate, the start of the threads does not.
+        let ready = Barrier::new(clients + 1);
+        std::thread::scope(|scope| {
+            let ask = || {
+                let client = Client::connect(socket);
+                ready.wait();
+                client.pings(each)
+            };
+            let asking: Vec<_> = (0..clients).map(|_| scope.spawn(ask)).collect();
+            ready.wait();
+            let began = Instant::now();
+            let times = asking.into_iter().flat_map(|client| client.join().unwrap()).collect();
+            (times, began.elapsed())
+        })
+    });
+    figures.latency.extend(found.into_iter().map(|(name, p50, rate)| (clients, name, p50, rate)));
+}
+
+fn in_front_of_dockerd(dockerd: &Dockerd, paths: &Paths, archive: &[u8], figures: &mut Figures) {
     Image::Busybox.ensure(dockerd.docker()).unwrap();
     dockerd.docker().ok(["create", "--name", "bench", Image::Busybox.name(), "true"]).unwrap();
-    throughput("docker cp to a container", paths, MEGABYTES, |socket| {
+    let mut bulk = |what: &'static str, measure: &dyn Fn(&Path) -> Duration| {
+        let found = throughput(what, paths, MEGABYTES, measure);
+        figures.bulk.extend(found.into_iter().map(|(name, share)| (what, name, share)));
+    };
+    bulk("docker cp to a container", &|socket| {
         upload(socket, "PUT /containers/bench/archive?path=/", archive)
     });
-    throughput("docker cp from a container", paths, MEGABYTES, |socket| {
+    bulk("docker cp from a container", &|socket| {
         download(socket, "GET /containers/bench/archive?path=/random")
     });
     dockerd.docker().ok(["commit", "bench", "bench-image"]).unwrap();
     let saved = download_whole(dockerd.socket(), "GET /images/bench-image/get");
-    throughput("docker save", paths, MEGABYTES, |socket| download(socket, "GET /images/bench-image/get"));
-    throughput("docker load", paths, MEGABYTES, |socket| upload(socket, "POST /images/load?quiet=1", &saved));
+    bulk("docker save", &|socket| download(socket, "GET /images/bench-image/get"));
+    bulk("docker load", &|socket| upload(socket, "POST /images/load?quiet=1", &saved));
 }
 
 /// An engine that only swallows and pours bytes shows the ceiling of the forwards themselves.
@@ -84,36 +121,54 @@ fn in_front_of_nothing(archive: &[u8]) {
     let end = paths::end_of_pipe();
     let paths = Paths::to(end.socket());
     println!("\nin front of an engine that only swallows and pours bytes");
-    throughput("upload", &paths, MEGABYTES, |socket| upload(socket, "POST /sink", archive));
-    throughput("download", &paths, MEGABYTES, |socket| download(socket, "GET /source"));
+    let _shares = throughput("upload", &paths, MEGABYTES, |socket| upload(socket, "POST /sink", archive));
+    let _shares = throughput("download", &paths, MEGABYTES, |socket| download(socket, "GET /source"));
 }
 
-/// Prints p50 and p99 for each path.
-fn latency(what: &str, paths: &Paths, mut measure: impl FnMut(&Path) -> Vec<Duration>) {
+/// Prints p50, p99 and requests per second for each path; returns the p50 and the rate.
+fn latency(
+    what: &str,
+    paths: &Paths,
+    mut measure: impl FnMut(&Path) -> (Vec<Duration>, Duration),
+) -> Vec<(&'static str, f64, f64)> {
     println!("{what}");
     let mut rounds = vec![Vec::new(); paths.all().len()];
+    let before: Vec<f64> = paths.all().iter().map(paths::Way::cpu_seconds).collect();
+    let mut requests = 0;
     for _ in 0..ROUNDS {
         for (path, rounds) in paths.all().iter().zip(&mut rounds) {
-            let mut times = measure(&path.socket);
+            let (mut times, whole) = measure(&path.socket);
+            requests = times.len() * ROUNDS;
             times.sort();
-            rounds.push((micros(times[times.len() / 2]), micros(times[times.len() * 99 / 100])));
+            let rate = times.len() as f64 / whole.as_secs_f64();
+            rounds.push([micros(times[times.len() / 2]), micros(times[times.len() * 99 / 100]), rate]);
         }
     }
-    let (direct50, direct99) = (median(rounds[0].iter().map(|r| r.0)), median(rounds[0].iter().map(|r| r.1)));
-    for (path, rounds) in paths.all().iter().zip(&rounds) {
-        let p50 = Spread::of(rounds.iter().map(|r| r.0));
-        let p99 = Spread::of(rounds.iter().map(|r| r.1));
+    let of = |rounds: &[[f64; 3]], which: usize| Spread::of(rounds.iter().map(|round| round[which]));
+    let direct = [0, 1].map(|which| of(&rounds[0], which).median);
+    let mut found = Vec::new();
+    for ((path, rounds), before) in paths.all().iter().zip(&rounds).zip(before) {
+        let cpu = (path.cpu_seconds() - before) * 1e6 / requests as f64;
+        let [p50, p99, rate] = [0, 1, 2].map(|which| of(rounds, which));
         println!(
-            "  {:<10} p50 {p50} µs {:+6.0}   p99 {p99} µs {:+6.0}",
+            "  {:<10} p50 {p50} µs {:+6.0}   p99 {p99} µs {:+6.0}   {:6.0} requests/s   {cpu:4.0} µs of CPU each",
             path.name,
-            p50.median - direct50,
-            p99.median - direct99
+            p50.median - direct[0],
+            p99.median - direct[1],
+            rate.median
         );
+        found.push((path.name, p50.median, rate.median));
     }
+    found
 }
 
-/// Prints megabytes per second for each path.
-fn throughput(what: &str, paths: &Paths, megabytes: usize, mut measure: impl FnMut(&Path) -> Duration) {
+/// Prints megabytes per second for each path; returns the shares of the direct one.
+fn throughput(
+    what: &str,
+    paths: &Paths,
+    megabytes: usize,
+    measure: impl Fn(&Path) -> Duration,
+) -> Vec<(&'static str, f64)> {
     println!("{what}, {megabytes} MB");
     let mut rounds = vec![Vec::new(); paths.all().len()];
     let before: Vec<f64> = paths.all().iter().map(paths::Way::cpu_seconds).collect();
@@ -123,6 +178,7 @@ fn throughput(what: &str, paths: &Paths, megabytes: usize, mut measure: impl FnM
         }
     }
     let direct = median(rounds[0].iter().copied());
+    let mut found = Vec::new();
     for ((path, rounds), before) in paths.all().iter().zip(&rounds).zip(before) {
         let speed = Spread::of(rounds.iter().copied());
         let cpu = (path.cpu_seconds() - before) * 1e6 / (ROUNDS * megabytes) as f64;
@@ -131,7 +187,9 @@ fn throughput(what: &str, paths: &Paths, megabytes: usize, mut measure: impl FnM
             path.name,
             speed.median / direct * 100.0
         );
+        found.push((path.name, speed.median / direct));
     }
+    found
 }
 
 fn download_whole(socket: &Path, call: &str) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! The ways to a socket: itself, the face, `socat`, `ssh -L`. Each forward is a process of its own.
+//! The ways to a socket: itself, the face, two reverse proxies, `socat`, `ssh -L`. Each forward is a process of its own.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,6 +14,8 @@ use dhow_testkit::{Run, run, wait};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use crate::proxies;
+
 pub struct Way {
     pub name: &'static str,
     pub socket: PathBuf,
@@ -21,15 +23,22 @@ pub struct Way {
 }
 
 impl Way {
-    /// Processor time of the forward and of its children that have ended (`socat` makes one for each connection).
+    /// Processor time of the forward and of its children, those that have ended as well (`socat` makes one for each
+    /// connection).
     pub fn cpu_seconds(&self) -> f64 {
-        const TICKS_PER_SECOND: f64 = 100.0;
-        let Some(child) = &self.child else { return 0.0 };
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        // proc(5): utime, stime, cutime and cstime are fields 14 to 17; the second may contain spaces.
-        let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(4);
-        fields.map(|ticks| ticks.parse::<f64>().unwrap() / TICKS_PER_SECOND).sum()
+        self.child.as_ref().map_or(0.0, |child| cpu_seconds(child.id()))
     }
+}
+
+fn cpu_seconds(pid: u32) -> f64 {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let of = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    // proc(5): utime, stime, cutime and cstime are fields 14 to 17; the second may contain spaces.
+    let stat = of("stat");
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(4);
+    let own: f64 = fields.map(|ticks| ticks.parse::<f64>().unwrap() / TICKS_PER_SECOND).sum();
+    let children = of(&format!("task/{pid}/children"));
+    own + children.split_whitespace().map(|child| cpu_seconds(child.parse().unwrap())).sum::<f64>()
 }
 
 /// All ways to one socket that this machine can offer, the direct one first.
@@ -48,6 +57,11 @@ impl Paths {
         let mut face = Command::new(own);
         face.arg("serve").arg(&listen).arg(upstream);
         paths.add("face", listen, Ok(face));
+        for (name, proxy) in proxies::ALL {
+            let listen = paths.place(name);
+            let command = proxy(paths._dir.path(), &listen, upstream);
+            paths.add(name, listen, command);
+        }
         let listen = paths.place("socat");
         let socat = installed("socat").map(|program| {
             let mut socat = Command::new(program);
