@@ -55,7 +55,8 @@ fn wait(mut child: Child) -> Result<ExitStatus, String> {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use dhow_model::TranslatorName;
     use dhow_model::translator::{Source, TABLE};
