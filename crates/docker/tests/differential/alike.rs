@@ -87,7 +87,7 @@ impl Alike {
             let kept = answer
                 .headers
                 .iter()
-                .filter(|(name, _)| !ADDED.contains(&name.as_str()) && !(anew && framing(name)));
+                .filter(|(name, _)| !(ADDED.contains(&name.as_str()) || anew && framing(name)));
             kept.map(|(name, value)| match name.as_str() {
                 "Date" => "Date".to_owned(),
                 // It was checked against the body.
