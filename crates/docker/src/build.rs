@@ -33,8 +33,7 @@ impl Shared {
         };
         let host = self.engines.host().await;
         let list = list.unwrap_or_default();
-        let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-        let platforms = names.map(|name| Platform::parse(name, host.native.arch)).collect::<Result<_, _>>();
+        let platforms = Platform::parse_list(&list, host.native.arch);
         let platforms = platforms.map_err(|bad| Stop::refused(400, bad.to_string()).labelled())?;
         let asked = Asked { platforms, ..Asked::default() };
         let decision = admit(&host, &asked).map_err(|refusal| Stop::from(refusal).labelled())?;

@@ -14,7 +14,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::ask::{Answer, Question, Unanswered};
 use crate::compose_table::{Kind, Made, Table};
-use crate::merge::{Machines, encoded};
+use crate::merge::Machines;
+use crate::route::encoded;
 use crate::session::Refused;
 
 /// The label by which Compose marks what belongs to a project.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::ask::{Answer, Question};
 use crate::compose::{Turn, get, id, list, name, post, unanswered};
 use crate::compose_table::{Kind, Made};
-use crate::merge::{Machines, encoded};
+use crate::merge::Machines;
+use crate::route::encoded;
 use crate::session::Refused;
 
 /// How long an engine may take to count the bytes in its volumes.

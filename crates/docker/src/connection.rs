@@ -125,7 +125,8 @@ impl Shared {
                     };
                 }
                 Ended::Upgraded(back) if route == Route::Grpc => {
-                    self.buildkit(client, connection.stream, back, std::mem::take(spare), &request.trace).await;
+                    self.buildkit(client, connection.stream, back, std::mem::take(spare), &request.trace)
+                        .await;
                     return Next::Close;
                 }
                 Ended::Upgraded(back) => {

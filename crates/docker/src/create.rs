@@ -10,12 +10,15 @@ use crate::description::Description;
 use crate::images;
 use crate::merge::Machines;
 use crate::place::{Guard, Note, Plan, Stop};
-use crate::route::query;
+use crate::route::{is_before, query};
 use crate::trace::TraceId;
 use crate::wire::client::Client;
 use crate::wire::head::{Expect, Request};
 
-/// Largest description of a container that is read; a larger one is dockerd's to judge.
+/// The first API version of which dockerd reads `platform` in a create's query.
+const PLATFORM: (u32, u32) = (1, 41);
+/// Largest description of a container that is read. What names its platform in the query is admitted by that; of anything
+/// else that is larger it is not known what it is, and so it is refused.
 const MAX_DESCRIPTION: usize = 8 << 20;
 
 impl Shared {
@@ -27,7 +30,7 @@ impl Shared {
             return Ok(Plan::to(Role::Native));
         };
         let host = self.engines.host().await;
-        let platform = platform.filter(|text| !text.is_empty());
+        let platform = platform.filter(|text| !text.is_empty() && !is_before(&request.target, PLATFORM));
         let platform = platform.map(|text| Platform::parse(&text, host.native.arch)).transpose();
         let platform = platform.map_err(|bad| Stop::refused(400, bad.to_string()).labelled())?;
         let mut plan = Plan::to(Role::Native);
@@ -40,6 +43,12 @@ impl Shared {
             // A named platform decides for what is too large to be read; dockerd refuses what cannot be.
             let read = match &held {
                 None if !asked.platforms.is_empty() => Ok(Description::default()),
+                // One that the client broke off is small, and dockerd refuses it.
+                None if request.expect != Expect::Other
+                    && (!client.ended || client.buffer.len() > MAX_DESCRIPTION) =>
+                {
+                    return Err(too_large().labelled());
+                }
                 held => Description::read(held.as_deref().unwrap_or_default()),
             };
             let Ok(description) = read else { return Ok(plan) };
@@ -113,4 +122,9 @@ impl Shared {
     pub(crate) fn machines<'a>(&'a self, trace: &'a TraceId) -> Machines<'a> {
         Machines { engines: &*self.engines, pools: &self.pools, trace }
     }
+}
+
+fn too_large() -> Stop {
+    let most = MAX_DESCRIPTION >> 20;
+    Stop::refused(400, format!("the description of the container has more than {most} MiB"))
 }

@@ -1,10 +1,11 @@
-//! What is read of the JSON in a request, by Go's rules: keys match whatever their case, the last of equal ones counts.
+//! What is read of the JSON in a request, by the rules of Go's `encoding/json`, which dockerd reads it with: keys match whatever
+//! their case, of equal ones the last counts, `null` leaves a text as it is and empties a map, equal maps are merged,
+//! and what is no UTF-8 becomes U+FFFD. Whatever dockerd accepts must be read here: it is admitted by what is found.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 /// The label by which Compose marks what belongs to a project.
 const PROJECT: &str = "com.docker.compose.project";
@@ -47,20 +48,80 @@ impl<'de> Visitor<'de> for Keys {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Description, M::Error> {
         let mut found = Description::default();
-        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
-        while let Some(key) = map.next_key::<String>()? {
-            if key.eq_ignore_ascii_case("Image") {
-                found.image = some(map.next_value()?);
-            } else if key.eq_ignore_ascii_case("Container") {
-                found.container = some(map.next_value()?);
-            } else if key.eq_ignore_ascii_case("Labels") {
-                let labels: Option<HashMap<String, Option<String>>> = map.next_value()?;
-                found.project = some(labels.unwrap_or_default().remove(PROJECT).flatten());
-            } else {
-                map.next_value::<IgnoredAny>()?;
+        while let Some(Text(key)) = map.next_key()? {
+            // Go folds two letters beyond ASCII into it: `ſ` is an `s`, and the sign for kelvin a `k`.
+            match key.replace('\u{17f}', "s").to_ascii_lowercase().as_str() {
+                "image" => assign(&mut found.image, map.next_value()?),
+                "container" => assign(&mut found.container, map.next_value()?),
+                "labels" => match map.next_value()? {
+                    Some(Labels(Some(project))) => assign(&mut found.project, Some(project)),
+                    Some(Labels(None)) => {}
+                    None => found.project = None,
+                },
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(found)
+    }
+}
+
+/// `null` changes nothing; an empty text is as good as none.
+fn assign(to: &mut Option<String>, value: Option<Text>) {
+    if let Some(Text(text)) = value {
+        *to = Some(text).filter(|text| !text.is_empty());
+    }
+}
+
+/// A string, whatever its bytes.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // As bytes: serde_json refuses a string that is not UTF-8, or has half of a surrogate pair, which Go takes.
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+struct Bytes;
+
+impl Visitor<'_> for Bytes {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Text, E> {
+        Ok(Text(String::from_utf8_lossy(bytes).into_owned()))
+    }
+}
+
+/// A map of labels; what it says of the project, which is empty where it says `null`.
+struct Labels(Option<Text>);
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OneLabel)
+    }
+}
+
+struct OneLabel;
+
+impl<'de> Visitor<'de> for OneLabel {
+    type Value = Labels;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Labels, M::Error> {
+        let mut project = None;
+        while let Some((Text(key), value)) = map.next_entry::<Text, Option<Text>>()? {
+            if key == PROJECT {
+                project = Some(value.unwrap_or(Text(String::new())));
+            }
+        }
+        Ok(Labels(project))
     }
 }
 
@@ -75,9 +136,20 @@ mod tests {
             (r#"{"Image": "a", "Labels": {"com.docker.compose.project": "p"}}"#, Some("a"), Some("p")),
             (r#"{"image": "a", "LABELS": null, "HostConfig": {"Image": 1, "x": [[[]]]}}"#, Some("a"), None),
             (r#"{"Image": "a", "image": "b"}"#, Some("b"), None),
+            (r#"{"Image": "a", "Image": null}"#, Some("a"), None),
+            (r#"{"Image": "a", "Image": ""}"#, None, None),
             (r#"{"Image": null, "Labels": {"other": null}}"#, None, None),
             (r#"{"Image": ""}"#, None, None),
             (r#"{"Im\u0061ge": "\u0061"}"#, Some("a"), None),
+            (r#"{"Labels": {"com.docker.compose.project": "p"}, "Labels": {"x": "y"}}"#, None, Some("p")),
+            (r#"{"Labels": {"com.docker.compose.project": "p"}, "Labels": null}"#, None, None),
+            (
+                r#"{"Labels": {"com.docker.compose.project": "p", "com.docker.compose.project": null}}"#,
+                None,
+                None,
+            ),
+            ("{\"Label\u{17f}\": {\"com.docker.compose.project\": \"p\"}}", None, Some("p")),
+            (r#"{"Env": ["\ud800"], "Image": "a\ud800"}"#, Some("a\u{fffd}\u{fffd}\u{fffd}"), None),
             ("{}", None, None),
         ];
         for (text, image, project) in table {
@@ -86,10 +158,29 @@ mod tests {
         }
     }
 
+    /// 1.4: a byte that is no UTF-8 is no way around admission, since dockerd takes it.
+    #[test]
+    fn what_is_no_text_is_read_all_the_same() {
+        let read = Description::read(
+            b"{\"Env\": [\"A=\xe9\"], \"\xff\": 1, \"Labels\": {\"\xe9\": \"\xe9\"}, \"Image\": \"a\"}",
+        );
+        assert_eq!(read.unwrap().image.as_deref(), Some("a"));
+    }
+
     /// 3.3: what is no description is left to dockerd to refuse.
     #[test]
     fn what_is_no_description_is_not_guessed_at() {
-        for text in ["", "null", "[]", "{", r#"{"Image": 1}"#, r#"{"Labels": []}"#, "{} {}", "\u{feff}{}"] {
+        for text in [
+            "",
+            "null",
+            "[]",
+            "{",
+            r#"{"Image": 1}"#,
+            r#"{"Image": [97]}"#,
+            r#"{"Labels": []}"#,
+            "{} {}",
+            "\u{feff}{}",
+        ] {
             assert!(Description::read(text.as_bytes()).is_err(), "{text}");
         }
     }

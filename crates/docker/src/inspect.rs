@@ -113,7 +113,8 @@ impl Shared {
                         (decision.translator, Reason::Derived(decision.why))
                     }
                     Ok(decision) => {
-                        let why = format!("today it would go to the {} machine: {}", decision.role, decision.why);
+                        let why =
+                            format!("today it would go to the {} machine: {}", decision.role, decision.why);
                         (None, Reason::Unknown(why))
                     }
                     Err(refusal) => (None, Reason::Unknown(format!("today it would be refused: {refusal}"))),

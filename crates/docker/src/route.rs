@@ -207,8 +207,19 @@ pub fn query(target: &str) -> &str {
     target.split_once('?').map_or("", |(_, query)| query)
 }
 
-/// The decoded path without slash and API version; `None` for what dockerd answers with an error or a redirect of its own.
-fn path(target: &str) -> Option<String> {
+/// Whether the target names an API version before this one. Without a version it is dockerd's newest.
+#[must_use]
+pub fn is_before(target: &str, version: (u32, u32)) -> bool {
+    let named = versioned(target).and_then(|path| {
+        let numbers = path.split('/').next().filter(|part| is_version(part))?.strip_prefix('v')?;
+        let mut numbers = numbers.split('.').map(|number| number.parse::<u32>().unwrap_or_default());
+        Some((numbers.next()?, numbers.next().unwrap_or_default()))
+    });
+    named.is_some_and(|named| named < version)
+}
+
+/// The decoded path without its first slash; `None` for what dockerd answers with an error or a redirect of its own.
+fn versioned(target: &str) -> Option<String> {
     let target = target.split('?').next().unwrap_or_default();
     let path = match target.split_once("://") {
         Some((scheme, rest)) if !scheme.contains('/') => &rest[rest.find('/')?..],
@@ -221,11 +232,16 @@ fn path(target: &str) -> Option<String> {
     {
         return None;
     }
-    let path = match path.split_once('/') {
-        Some((first, rest)) if is_version(first) => rest,
-        _ => path,
-    };
     Some(path.to_owned())
+}
+
+/// The same without the API version.
+fn path(target: &str) -> Option<String> {
+    let path = versioned(target)?;
+    Some(match path.split_once('/') {
+        Some((first, rest)) if is_version(first) => rest.to_owned(),
+        _ => path,
+    })
 }
 
 fn of_path(method: &str, path: &str) -> Option<Route> {

@@ -165,3 +165,24 @@ proptest! {
         prop_assert_eq!(route("GET", &target), container(&reference, Action::Inspect));
     }
 }
+
+/// 1.9: dockerd reads the platform of a create from 1.41 on.
+#[test]
+fn the_api_version_is_compared_number_by_number() {
+    for (target, before) in [
+        ("/v1.24/containers/create", true),
+        ("/v1.40/containers/create?platform=linux/arm64", true),
+        ("/v1.9/containers/create", true),
+        ("/v1.41/containers/create", false),
+        ("/v1.100/containers/create", false),
+        ("/v2/containers/create", false),
+        ("/%761.40/containers/create", true),
+        ("http://docker/v1.40/containers/create", true),
+        ("/containers/create", false),
+        ("/v/create", false),
+        ("/v1.40", true),
+        ("*", false),
+    ] {
+        assert_eq!(is_before(target, (1, 41)), before, "{target}");
+    }
+}

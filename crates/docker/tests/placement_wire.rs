@@ -187,13 +187,31 @@ fn a_description_that_cannot_be_read_goes_on() {
     engine.hears("{\"I");
 }
 
-/// 3.2: a description larger than any real one is streamed, not kept.
+/// 1.4: of a description larger than any real one it is not known what it asks for, so it is refused.
 #[test]
-fn a_description_that_is_too_large_is_streamed() {
+fn a_description_that_is_too_large_is_refused() {
     let stage = Stage::new();
     let length = 9 << 20;
     let mut client =
         stage.client_says(&format!("POST /containers/create HTTP/1.1\r\nContent-Length: {length}\r\n\r\n"));
+    let writer = std::thread::spawn(move || {
+        client.say(vec![b' '; length]);
+        client
+    });
+    let said = writer.join().unwrap().rest();
+    assert!(said.starts_with("HTTP/1.1 400") && said.contains("more than 8 MiB"), "{said}");
+    assert!(stage.nobody_dialled());
+}
+
+/// 3.2: one that names its platform in the query is streamed, not kept.
+#[test]
+fn a_large_description_with_a_platform_is_streamed() {
+    let stage = Stage::new();
+    let length = 9 << 20;
+    let mut client = stage.client_says(&format!(
+        "POST /containers/create?platform=linux/{} HTTP/1.1\r\nContent-Length: {length}\r\n\r\n",
+        native()
+    ));
     let writer = std::thread::spawn(move || {
         client.say(vec![b' '; length]);
         client

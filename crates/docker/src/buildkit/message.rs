@@ -10,6 +10,8 @@ use prost::Message;
 
 /// Largest request that is read; BuildKit itself takes no larger messages.
 pub(super) const LARGEST: usize = 16 << 20;
+/// Most platforms of one build.
+const MOST_PLATFORMS: usize = 32;
 /// Names the build of a call that is made within one.
 pub(super) const BUILD: &str = "buildkit-controlapi-buildid";
 /// Names the session of a stream that carries one.
@@ -52,6 +54,8 @@ pub(super) enum Bad {
     Compressed,
     #[error("the build request is not whole: its length does not agree with its bytes")]
     Torn,
+    #[error("the build request names more than {MOST_PLATFORMS} platforms")]
+    TooMany,
     #[error("the build request is not one of BuildKit's")]
     Foreign,
 }
@@ -96,7 +100,9 @@ fn asked<'a>(
 ) -> Result<Asked, Bad> {
     let mut asked = Asked { work: !frontend.is_empty(), ..Asked::default() };
     let listed = platforms.map(String::as_str).unwrap_or_default().split(',').map(str::trim);
-    asked.platforms.extend(listed.filter(|name| !name.is_empty()).map(str::to_owned));
+    for name in listed.filter(|name| !name.is_empty()) {
+        asked.name(name)?;
+    }
     for step in definitions.flat_map(|definition| &definition.def) {
         asked.work = true;
         let step = Op::decode(step.as_slice()).map_err(|_| Bad::Foreign)?;
@@ -104,11 +110,30 @@ fn asked<'a>(
         let Op { platform: Some(platform), op: Some(op::Op::Exec(_)), .. } = step else { continue };
         let words = [platform.os, platform.architecture, platform.variant];
         let name = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("/");
-        if !name.is_empty() && !asked.platforms.contains(&name) {
-            asked.platforms.push(name);
+        if !name.is_empty() {
+            asked.name(&name)?;
         }
     }
     Ok(asked)
+}
+
+impl Asked {
+    /// A platform is asked for, once or again.
+    fn name(&mut self, platform: &str) -> Result<(), Bad> {
+        if !self.platforms.iter().any(|other| other == platform) {
+            self.platforms.push(platform.to_owned());
+        }
+        if self.platforms.len() > MOST_PLATFORMS { Err(Bad::TooMany) } else { Ok(()) }
+    }
+}
+
+/// For `fuzz/`: reads one body as every call that has one.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(body: &[u8]) {
+    for asked in [solve(body), bridge_solve(body)].into_iter().flatten() {
+        assert!(asked.platforms.len() <= MOST_PLATFORMS && !asked.platforms.iter().any(String::is_empty));
+    }
+    assert!(status(body).is_ok_and(|build| build.len() <= body.len()) || status(body).is_err());
 }
 
 /// The one message of a unary request.
@@ -174,6 +199,19 @@ mod tests {
         assert_eq!(solve(&framed(&request)).unwrap().platforms, ["linux/arm64"]);
     }
 
+    /// 3.3: what a client names is bounded before it is told again.
+    #[test]
+    fn more_platforms_than_any_build_has_are_refused() {
+        let list = |count: usize| (0..count).map(|n| format!("linux/cpu{n}")).collect::<Vec<_>>().join(",");
+        let mut request = BridgeSolve { frontend: "dockerfile.v0".into(), ..BridgeSolve::default() };
+        for (platforms, expected) in
+            [(list(32), Ok(32)), (list(33), Err(Bad::TooMany)), (["linux"; 99].join(","), Ok(1))]
+        {
+            request.frontend_opt.insert("platform".into(), platforms);
+            assert_eq!(bridge_solve(&framed(&request)).map(|asked| asked.platforms.len()), expected);
+        }
+    }
+
     #[test]
     fn what_is_not_whole_or_not_plain_is_an_error() {
         let mut body = framed(&StatusRequest { r#ref: "b".into() });
@@ -190,7 +228,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_break_it(body: Vec<u8>) {
-            let _read = (solve(&body), bridge_solve(&body), status(&body));
+            fuzz(&body);
         }
     }
 }

@@ -25,6 +25,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(crate) use self::machines::Machines;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::message::fuzz;
 pub(crate) use self::refusal::{Code, Refusal};
 
 use self::builds::Builds;

@@ -24,9 +24,6 @@ use crate::wire::head;
 /// Dockerd's own separator of what Compose labels.
 const PROJECT: &str = "com.docker.compose.project";
 
-/// Whether a description is read by Go's rules to the last.
-const GO_RULES: bool = false;
-
 /// A request target, with a method by the first byte: its route, and the platforms in its query.
 pub fn target(bytes: &[u8]) {
     let Some((first, rest)) = bytes.split_first() else { return };
@@ -63,10 +60,14 @@ pub fn target(bytes: &[u8]) {
 /// The body of a create, against Go's rules.
 pub fn create(bytes: &[u8]) {
     let read = Description::read(bytes).ok();
-    match by_gos_rules(bytes) {
-        Some(expected) if GO_RULES => assert_eq!(read, Some(expected)),
-        _ => {}
+    if let Some(expected) = by_gos_rules(bytes) {
+        assert_eq!(read, Some(expected));
     }
+}
+
+/// The body of a call of BuildKit's API.
+pub fn solve(bytes: &[u8]) {
+    crate::buildkit::fuzz(bytes);
 }
 
 /// Two engines' lists with a zero byte between; the first byte says of what.

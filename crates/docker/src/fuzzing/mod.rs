@@ -4,7 +4,7 @@
 mod content;
 mod head;
 
-pub use content::{create, lists, news, said, target};
+pub use content::{create, lists, news, said, solve, target};
 pub use head::{answer, body, request};
 
 /// What a target does with bytes.
@@ -17,6 +17,7 @@ pub const TARGETS: &[(&str, Entry)] = &[
     ("body", body),
     ("target", target),
     ("create", create),
+    ("solve", solve),
     ("lists", lists),
     ("news", news),
     ("said", said),

@@ -5,10 +5,10 @@ use dhow_model::Role;
 use dhow_model::query::query_value;
 use serde_json::Value;
 
-use super::holder::encoded;
 use super::{Asked, LIST_LIMIT, Machines};
 use crate::ask::Question;
 use crate::route::Whole;
+use crate::route::encoded;
 
 /// The two filters.
 const NAMES: [&str; 2] = ["since", "before"];

@@ -6,6 +6,7 @@ use dhow_model::Role;
 
 use super::Machines;
 use crate::ask::{Question, Unanswered};
+use crate::route;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -36,7 +37,7 @@ pub(crate) async fn holders(
     machines: Machines<'_>,
 ) -> Result<Holders, (Role, Unanswered)> {
     let running = machines.engines.running();
-    let reference = encoded(reference);
+    let reference = route::encoded(reference);
     let target = match thing {
         Thing::Network => format!("/networks/{reference}"),
         Thing::Volume => format!("/volumes/{reference}"),
@@ -66,17 +67,5 @@ pub(crate) async fn holders(
         (true, false) => Holders::One(Role::Native),
         (false, true) => Holders::One(Role::Foreign),
         (false, false) => Holders::None,
-    })
-}
-
-/// For a path: an image's slashes are its own, everything that is not plain is encoded.
-pub(crate) fn encoded(reference: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/:@._-~".contains(&byte);
-    reference.bytes().fold(String::new(), |mut path, byte| {
-        match plain(byte) {
-            true => path.push(char::from(byte)),
-            false => path.push_str(&format!("%{byte:02X}")),
-        }
-        path
     })
 }

@@ -32,7 +32,7 @@ use crate::trace::TraceId;
 use crate::wire::head::Request;
 
 pub(crate) use events::events;
-pub(crate) use holder::{Holders, Thing, encoded, holders};
+pub(crate) use holder::{Holders, Thing, holders};
 
 /// How long an engine may take over a list.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
