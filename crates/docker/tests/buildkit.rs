@@ -10,21 +10,12 @@
 mod common;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Serving, Sockets, host};
+use common::Serving;
+use common::pair::{ABROAD, Pair, other};
 use dhow_model::Arch;
-use dhow_model::placement::{ForeignMachine, Guest, Host, Placement};
 use dhow_testkit::{Docker, Dockerd, Image, Outcome, Run, Tools, place};
-
-const GRACE: Duration = Duration::from_millis(200);
-/// It says that it is of the other architecture; its programs are the host's, so that this host's BuildKit runs them.
-const ABROAD: &str = "dhow-test/abroad:1";
-
-fn other() -> Arch {
-    if Arch::host() == Some(Arch::Amd64) { Arch::Arm64 } else { Arch::Amd64 }
-}
 
 fn abroad() -> String {
     format!("linux/{}", other())
@@ -32,11 +23,6 @@ fn abroad() -> String {
 
 fn docker(serving: &Serving) -> Docker {
     Docker::new(Tools::get().unwrap(), serving.socket().to_owned())
-}
-
-fn import_abroad(docker: &Docker) {
-    let import = docker.run(["import", "--platform", &abroad(), "--change", "ENV PATH=/bin:/sbin:/usr/bin"]);
-    import.arg(Image::Busybox.archive().unwrap()).arg(ABROAD).ok().unwrap();
 }
 
 /// A build with Buildx of this Dockerfile beside a file and a secret.
@@ -100,14 +86,7 @@ fn a_build_that_nothing_may_run_is_refused_by_its_platform() {
 #[test]
 #[ignore = "needs root, fetches packages: ./dev test face"]
 fn in_placement_foreign_machine_a_build_goes_to_the_machine_of_its_platform() {
-    let (native, foreign) = (Dockerd::start().unwrap(), Dockerd::start().unwrap());
-    Image::Busybox.ensure(native.docker()).unwrap();
-    import_abroad(foreign.docker());
-    let machine = ForeignMachine { guest: Guest::from(other()), translator: None };
-    let facts = Host { foreign: Ok(machine), ..host(Placement::ForeignMachine) };
-    let engines = Arc::new(Sockets::two(native.socket(), foreign.socket(), facts));
-    let serving = Serving::before(engines, GRACE);
-    let docker = docker(&serving);
+    let Pair { serving: _serving, docker, native, foreign } = Pair::new();
 
     let here = build(&docker, &format!("FROM {}\n{STEPS}", Image::Busybox.name()), &["-t", "here:1"]);
     assert!(here.status.success() && of(&here).contains("ran-it"), "{here}");

@@ -9,81 +9,30 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::io::Read;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::pair::{ABROAD, IMAGE, LIMIT, Pair, http, other, two_machines};
 use common::{Serving, Sockets, host};
 use dhow_docker::Reason;
-use dhow_model::placement::{ForeignMachine, Guest, Host, Placement};
+use dhow_model::placement::{Host, Placement};
 use dhow_model::translator::{Served, Unprovisioned, Why};
 use dhow_model::{Arch, Role, TranslatorName};
 use dhow_testkit::{Docker, Dockerd, Image, Run, Tools, place, run, wait};
 
-const IMAGE: &str = "dhow-test/busybox:1";
-const ABROAD: &str = "dhow-test/abroad:1";
 const GRACE: Duration = Duration::from_millis(200);
-const LIMIT: Duration = Duration::from_secs(20);
 
 fn native() -> Arch {
     Arch::host().unwrap()
 }
 
-fn other() -> Arch {
-    if native() == Arch::Amd64 { Arch::Arm64 } else { Arch::Amd64 }
-}
-
-fn two_machines() -> Host {
-    let foreign = ForeignMachine { guest: Guest::from(other()), translator: None };
-    Host { foreign: Ok(foreign), ..host(Placement::ForeignMachine) }
-}
-
-/// Two engines, the face before them, and clients for all three. The native one has a busybox; so has the foreign one, which
-/// is of the host's own architecture here, and beside it an image that says that it is of the other one.
-struct Pair {
-    // Dropped in this order: the face first.
-    serving: Serving,
-    docker: Docker,
-    native: Dockerd,
-    foreign: Dockerd,
-}
-
 impl Pair {
-    fn new() -> Self {
-        let (native, foreign) = std::thread::scope(|scope| {
-            let foreign = scope.spawn(|| Dockerd::start().unwrap());
-            (Dockerd::start().unwrap(), foreign.join().unwrap())
-        });
-        Image::Busybox.ensure(native.docker()).unwrap();
-        Image::Busybox.ensure(foreign.docker()).unwrap();
-        let mut import = foreign.docker().command();
-        import.args(["import", "--platform", &format!("linux/{}", other()), "--change", "CMD [\"sh\"]"]);
-        import.arg(Image::Busybox.archive().unwrap()).arg(ABROAD);
-        Run::from(import).ok().unwrap();
-        let engines = Sockets::two(native.socket(), foreign.socket(), two_machines());
-        let serving = Serving::before(Arc::new(engines), GRACE);
-        let docker = Docker::new(native.docker().tools().clone(), serving.socket());
-        Self { serving, docker, native, foreign }
-    }
-
-    fn ok<const N: usize>(&self, args: [&str; N]) -> String {
-        self.docker.ok(args).unwrap()
-    }
-
     fn complaint<const N: usize>(&self, args: [&str; N]) -> String {
         let outcome = self.docker.outcome(args).unwrap();
         assert!(!outcome.status.success(), "{outcome}");
         outcome.complaint()
-    }
-
-    fn engine(&self, role: Role) -> &Docker {
-        match role {
-            Role::Native => self.native.docker(),
-            Role::Foreign => self.foreign.docker(),
-        }
     }
 
     /// The engine that has this container, asked directly.
@@ -95,21 +44,6 @@ impl Pair {
     fn worker(&self, name: &str, script: &str) -> String {
         self.foreign.docker().ok(["run", "-d", "-i", "--name", name, IMAGE, "sh", "-c", script]).unwrap()
     }
-}
-
-/// One request and everything that comes back.
-fn http(socket: &Path, request: &str, body: &str) -> String {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    let length = body.len();
-    let head = format!(
-        "{request} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n"
-    );
-    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
-    let mut said = String::new();
-    stream.read_to_string(&mut said).unwrap();
-    said
 }
 
 fn header<'a>(said: &'a str, name: &str) -> Option<&'a str> {

@@ -7,6 +7,8 @@
     reason = "a fixture fails its test at the first surprise"
 )]
 
+#[cfg(target_os = "linux")]
+pub mod pair;
 pub mod stage;
 
 use std::os::unix::fs::PermissionsExt;

@@ -2,7 +2,7 @@ use dhow_model::Role;
 use dhow_testkit::{Outcome, place};
 use tempfile::TempDir;
 
-use crate::pair::{ABROAD, IMAGE, Pair, other};
+use crate::common::pair::{ABROAD, IMAGE, Pair, other};
 
 /// A project of a name and these services, each with an image and a platform (none: unspecified), a network and a volume.
 fn project(name: &str, services: &[(&str, &str, Option<String>)]) -> TempDir {

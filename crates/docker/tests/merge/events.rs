@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use dhow_model::Role;
 use dhow_testkit::{run, wait};
 
-use crate::pair::{IMAGE, LIMIT, Pair, next_second};
+use crate::common::pair::{IMAGE, LIMIT, Pair, next_second};
 
 /// `docker events`, with its lines as they come: "web create".
 struct Events {

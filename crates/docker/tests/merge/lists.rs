@@ -1,6 +1,6 @@
 use dhow_model::Role;
 
-use crate::pair::{IMAGE, Pair, headers, http, next_second};
+use crate::common::pair::{IMAGE, Pair, headers, http, next_second};
 
 /// 3.7: containers of both machines are listed, each once, the newest first; a limit and filters count for all.
 #[test]
@@ -25,7 +25,7 @@ fn containers_of_both_machines_are_listed_once() {
     assert_eq!(names("-a --filter before=three"), ["two", "one"]);
     assert_eq!(names("-a --filter since=two"), ["four", "three"]);
     assert_eq!(names("--filter status=running"), [""; 0]);
-    let said = http(pair.serving.socket(), "GET /v1.44/containers/json?filters=nonsense");
+    let said = http(pair.serving.socket(), "GET /v1.44/containers/json?filters=nonsense", "");
     assert!(said.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");
 }
 
@@ -36,8 +36,8 @@ fn a_merged_answer_has_dockerds_headers() {
     let pair = Pair::new();
     for target in ["/v1.44/containers/json?all=1", "/images/json", "/volumes", "/networks", "/system/df"] {
         let request = format!("GET {target}");
-        let direct = http(pair.native.socket(), &request);
-        let merged = http(pair.serving.socket(), &request);
+        let direct = http(pair.native.socket(), &request, "");
+        let merged = http(pair.serving.socket(), &request, "");
         let (mut expected, mut found) = (headers(&direct), headers(&merged));
         expected.retain(|name| !["Content-Length", "Transfer-Encoding", "Connection"].contains(name));
         found.retain(|name| !["Content-Length", "Connection", "X-Trace-Id"].contains(name));

@@ -12,5 +12,4 @@ mod common;
 mod compose;
 mod events;
 mod lists;
-mod pair;
 mod session;

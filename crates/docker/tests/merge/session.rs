@@ -6,7 +6,7 @@ use std::time::Duration;
 use dhow_model::Role;
 use dhow_testkit::{place, wait};
 
-use crate::pair::{IMAGE, LIMIT, Pair, other};
+use crate::common::pair::{IMAGE, LIMIT, Pair, other};
 
 /// Opens `/session` and sends its head.
 fn open(socket: &Path, uuid: &str) -> UnixStream {

@@ -1,4 +1,4 @@
-//! Two engines and the face before them.
+//! Two real dockerds and the face before them.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use dhow_model::placement::{ForeignMachine, Guest, Host, Placement};
 use dhow_model::{Arch, Role};
 use dhow_testkit::{Docker, Dockerd, Image, Run, wait};
 
-use crate::common::{Serving, Sockets, host};
+use super::{Serving, Sockets, host};
 
 /// An image of the host's architecture, in both engines.
 pub const IMAGE: &str = "dhow-test/busybox:1";
@@ -23,6 +23,14 @@ pub fn other() -> Arch {
     if Arch::host().unwrap() == Arch::Amd64 { Arch::Arm64 } else { Arch::Amd64 }
 }
 
+/// A host that offers a foreign machine.
+pub fn two_machines() -> Host {
+    let machine = ForeignMachine { guest: Guest::from(other()), translator: None };
+    Host { foreign: Ok(machine), ..host(Placement::ForeignMachine) }
+}
+
+/// Both engines have a busybox. The foreign one is of the host's own architecture here, and has beside it an image that says that
+/// it is of the other one: its programs run.
 pub struct Pair {
     // Dropped in this order: the face first.
     pub serving: Serving,
@@ -46,11 +54,10 @@ impl Pair {
         Image::Busybox.ensure(foreign.docker()).unwrap();
         let mut import = foreign.docker().command();
         import.args(["import", "--platform", &format!("linux/{}", other()), "--change", "CMD [\"sh\"]"]);
+        import.args(["--change", "ENV PATH=/bin:/sbin:/usr/bin"]);
         import.arg(Image::Busybox.archive().unwrap()).arg(ABROAD);
         Run::from(import).ok().unwrap();
-        let machine = ForeignMachine { guest: Guest::from(other()), translator: None };
-        let host = Host { foreign: Ok(machine), ..host(Placement::ForeignMachine) };
-        let engines = Sockets::two(native.socket(), socket.unwrap_or(foreign.socket()), host);
+        let engines = Sockets::two(native.socket(), socket.unwrap_or(foreign.socket()), two_machines());
         let serving = Serving::before(Arc::new(engines), Duration::from_millis(200));
         let docker = Docker::new(native.docker().tools().clone(), serving.socket());
         Self { serving, docker, native, foreign }
@@ -76,12 +83,15 @@ impl Pair {
 }
 
 /// One request and everything that comes back.
-pub fn http(socket: &Path, request: &str) -> String {
+pub fn http(socket: &Path, request: &str, body: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
-    let head =
-        format!("{request} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
+    let length = body.len();
+    let head = format!(
+        "{request} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
     let mut said = String::new();
     stream.read_to_string(&mut said).unwrap();
     said
