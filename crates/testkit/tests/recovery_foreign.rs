@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{PATIENCE, busybox};
 use dhow_testkit::engine::{alive, signal};
-use dhow_testkit::{Engine, Error, Image, Result, wait};
+use dhow_testkit::{Engine, Error, Image, Result, Run, place, run, wait};
 use serde_json::Value;
 
 /// What `uname -m` says in each machine.
@@ -30,7 +30,7 @@ fn processes(engine: &Engine, name: &str) -> Result<(u32, u32)> {
     })
 }
 
-fn place(engine: &Engine, container: &str) -> Result<Value> {
+fn inspected(engine: &Engine, container: &str) -> Result<Value> {
     let said = engine.dhow(["inspect", container, "--json"])?.ok()?.text();
     serde_json::from_str(&said)
         .map_err(|_| Error::Unexpected { what: "`dhow inspect --json`".to_owned(), said })
@@ -64,6 +64,8 @@ fn two_machines_stand_behind_one_socket_and_neither_falls_with_the_other() -> Re
     engine.dhow(["config", "set", "workloads.placement", "foreign-machine"])?.ok()?;
     has_boot_assets(&engine)?;
     boots_only_when_a_workload_needs_it(&engine)?;
+    builds_where_the_platform_is(&engine)?;
+    keeps_a_compose_project_together(&engine)?;
     is_there_for_the_next_daemon(&engine)?;
     comes_back_after_its_supervisor_was_killed(&engine)?;
     says_exactly_why_it_cannot_come_back(&engine)?;
@@ -111,12 +113,95 @@ fn boots_only_when_a_workload_needs_it(engine: &Engine) -> Result<()> {
     docker.ok(far)?;
     assert_eq!(names(engine)?, ["far", "near"]);
     for (name, role) in [("near", "native"), ("far", "foreign")] {
-        let place = place(engine, name)?;
+        let place = inspected(engine, name)?;
         assert_eq!(
             (&place["role"], &place["machine"]["state"]),
             (&role.into(), &"running".into()),
             "{place}"
         );
+    }
+    Ok(())
+}
+
+/// Rules 1.10, 3.5: either builder runs its steps in the machine of the platform, with the build's secret and agent; what was built
+/// is run where it is.
+fn builds_where_the_platform_is(engine: &Engine) -> Result<()> {
+    let dir = tempfile::tempdir().map_err(Error::io("create directory in", "/tmp"))?;
+    let file = |name: &str| dir.path().join(name);
+    place::write(&file("content"), "from the context")?;
+    place::write(&file("secret"), "hush")?;
+    let from = format!("FROM {}\nCOPY content /content\n", Image::ForeignBusybox.name());
+    let steps = "RUN --mount=type=secret,id=s test \"$(cat /run/secrets/s)\" = hush && uname -m > /built\n\
+                 RUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\"\n";
+    place::write(&file("Dockerfile"), format!("{from}{steps}"))?;
+    place::write(&file("Classic"), format!("{from}RUN uname -m > /built\n"))?;
+    let agent = Agent::start(&file("agent"))?;
+    let docker = engine.docker();
+    let buildx = docker.run(["buildx", "build", "--platform", &foreign(), "-t", "built:1", "--secret"]);
+    let buildx = buildx.arg(format!("id=s,src={}", file("secret").display()));
+    let buildx = buildx.arg("--ssh").arg(format!("default={}", agent.socket.display())).arg(dir.path());
+    buildx.limit(PATIENCE).ok()?;
+    let classic = docker.run(["build", "-q", "--platform", &foreign(), "-t", "classic:1", "-f"]);
+    classic.arg(file("Classic")).arg(dir.path()).env("DOCKER_BUILDKIT", "0").limit(PATIENCE).ok()?;
+    for image in ["built:1", "classic:1"] {
+        let said = docker.ok(["run", "--rm", image, "sh", "-c", "cat /built /content"])?;
+        assert_eq!(said, format!("{FOREIGN}\nfrom the context"), "{image}");
+    }
+    Ok(())
+}
+
+/// An SSH agent without keys.
+struct Agent {
+    child: std::process::Child,
+    socket: std::path::PathBuf,
+}
+
+impl Agent {
+    fn start(socket: &std::path::Path) -> Result<Self> {
+        let child = Run::new("ssh-agent").args(["-D", "-a"]).arg(socket).start()?;
+        let agent = Self { child, socket: socket.to_owned() };
+        wait::until("the agent", PATIENCE, || socket.exists().then_some(()))?;
+        Ok(agent)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        run::kill(&mut self.child);
+    }
+}
+
+/// Rule 3.6: a project lives in the machine of its first service, with its network and volume; a service that this machine cannot
+/// run is refused; `down` leaves nothing of it.
+fn keeps_a_compose_project_together(engine: &Engine) -> Result<()> {
+    let dir = tempfile::tempdir().map_err(Error::io("create directory in", "/tmp"))?;
+    let file = dir.path().join("compose.yaml");
+    let (image, platform) = (Image::ForeignBusybox.name(), foreign());
+    let services = format!(
+        "name: abroad\nservices:\n  web:\n    image: {image}\n    platform: {platform}\n    \
+         command: [\"sh\", \"-c\", \"uname -m > /data/index.html; exec httpd -f -p 80 -h /data\"]\n    volumes: [\"data:/data\"]\n  \
+         client:\n    image: {image}\n    platform: {platform}\n    command: [\"sleep\", \"3600\"]\n    depends_on: [web]\nvolumes:\n  data: {{}}\n"
+    );
+    place::write(&file, &services)?;
+    let docker = engine.docker();
+    let compose = |args: &[&str]| docker.run(["compose", "-f"]).arg(&file).args(args).limit(PATIENCE);
+    compose(&["up", "-d"]).ok()?;
+    let asked = ["exec", "-T", "client", "wget", "-q", "-T", "20", "-O", "-", "http://web/"];
+    let page = wait::until("the web server", PATIENCE, || compose(&asked).ok().ok())?;
+    assert_eq!(page.text(), FOREIGN);
+    for container in ["abroad-web-1", "abroad-client-1"] {
+        assert_eq!(inspected(engine, container)?["role"], "foreign", "{container}");
+    }
+    let near = format!("services:\n  near:\n    image: {}\n", busybox());
+    place::write(&file, services.replace("services:\n", &near))?;
+    let refused = compose(&["create", "--no-recreate", "near"]).outcome()?;
+    assert!(!refused.status.success() && refused.complaint().contains("abroad"), "{refused}");
+    place::write(&file, &services)?;
+    compose(&["down", "-v"]).ok()?;
+    for list in [["ps", "-aq"], ["volume", "ls"], ["network", "ls"]] {
+        let left =
+            docker.run(list).args(["--filter", "label=com.docker.compose.project=abroad", "-q"]).ok()?;
+        assert_eq!(left.text(), "", "{list:?}");
     }
     Ok(())
 }
@@ -184,7 +269,7 @@ fn ends_with_the_engine_and_is_known_while_it_is_off(engine: &Engine) -> Result<
         wait::until("every process to end", Duration::from_secs(5), || (!alive(pid)).then_some(()))?;
     }
     engine.up()?;
-    let place = place(engine, "far")?;
+    let place = inspected(engine, "far")?;
     assert_eq!(
         (&place["role"], &place["machine"]["state"]),
         (&"foreign".into(), &"stopped".into()),
