@@ -10,5 +10,6 @@ mod status;
 mod stop;
 mod upstream;
 
+pub use dhow_docker::threads;
 pub use error::{Error, Result};
 pub use run::run;

@@ -10,7 +10,7 @@ use dhow_model::{Config, Failure, MachineName};
 
 use crate::{assets, background, translators};
 
-/// Threads of the daemon and of a supervisor: they move bytes and wait.
+/// Threads of a supervisor: it moves bytes and waits.
 const THREADS: usize = 2;
 
 /// All of Dhow.
@@ -18,7 +18,8 @@ pub struct Whole;
 
 impl House for Whole {
     fn daemon(&self, home: &Home) -> ExitCode {
-        background::run(home, &home.daemon_log(), THREADS, |_, serving| async {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        background::run(home, &home.daemon_log(), dhow_daemon::threads(processors), |_, serving| async {
             let executable = executable()?;
             dhow_daemon::run(home, executable, serving).await.map_err(|e| e.failure())
         })

@@ -47,7 +47,7 @@ mod wire;
 pub use decisions::HEADER as PLACEMENT_HEADER;
 pub use engines::{ByteStream, Engines, Unavailable};
 pub use error::{Error, Result};
-pub use face::Face;
+pub use face::{Face, threads};
 pub use hooks::{Hooks, LifecycleCall, LogHooks};
 pub use inspect::{Inspection, Reason};
 pub use route::Action;

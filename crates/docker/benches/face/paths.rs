@@ -193,7 +193,9 @@ pub fn serve(listen: &Path, upstream: &Path) {
         }
     }
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(dhow_docker::threads(processors)).enable_all().build().unwrap();
     let (listen, upstream) = (listen.to_owned(), upstream.to_owned());
     // On a worker, as in the daemon: the thread of `block_on` is woken through another one.
     let serving = runtime.spawn(async move {
