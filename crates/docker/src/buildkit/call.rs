@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dhow_model::Role;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use tokio::time::timeout;
 
@@ -213,8 +213,8 @@ impl<B: Builder> Carrier<'_, B> {
         let empty = Bytes::from_static(&[0; 5]);
         let asked = async {
             loop {
-                let mut send = self.channels.of(role).await?;
-                let answer = begin(&mut send, &ping, empty.clone()).map_err(Refusal::unavailable)?;
+                let answer = begin(&mut self.channels.of(role).await?, &ping, empty.clone())
+                    .map_err(Refusal::unavailable)?;
                 let answer = answer.await.map_err(Refusal::unavailable)?;
                 let refused =
                     |headers: &HeaderMap| headers.get("grpc-status").is_some_and(|status| status != "0");
@@ -246,12 +246,11 @@ impl<B: Builder> Carrier<'_, B> {
         let mut place = build.follow();
         loop {
             let role = place.borrow_and_update().unwrap_or(Role::Native);
-            let mut send = self.channels.of(role).await?;
-            let (answer, mut up) = send.send_request(head.request(), false)?;
-            up.send_data(body.clone(), true)?;
+            let answer = begin(&mut self.channels.of(role).await?, head, body.clone())?;
             tokio::select! {
                 biased;
-                () = moved(&mut place, role) => up.send_reset(Reason::CANCEL),
+                // The request is reset there when its answer is given up.
+                () = moved(&mut place, role) => {}
                 done = back(answer, respond) => return done,
             }
         }
@@ -265,13 +264,12 @@ impl<B: Builder> Carrier<'_, B> {
         role: Role,
         respond: &mut SendResponse<Bytes>,
     ) -> Result<(), Stop> {
-        let mut send = self.channels.of(role).await?;
-        let (answer, mut up) = send.send_request(head.request(), false)?;
-        up.send_data(body, true)?;
-        self.both(answer, up, None, respond).await
+        let answer = begin(&mut self.channels.of(role).await?, head, body)?;
+        back(answer, respond).await
     }
 
-    /// Carries a request of any number of messages.
+    /// Carries a request of any number of messages: it and its answer move at once, until the answer has ended or the client
+    /// has given up.
     async fn stream(
         &self,
         head: &Head,
@@ -279,35 +277,17 @@ impl<B: Builder> Carrier<'_, B> {
         role: Role,
         respond: &mut SendResponse<Bytes>,
     ) -> Result<(), Stop> {
-        let mut send = self.channels.of(role).await?;
-        let (answer, up) = send.send_request(head.request(), false)?;
-        self.both(answer, up, Some(body), respond).await
-    }
-
-    /// Moves what is left of a request, and its answer, until the answer has ended or the client has given up.
-    async fn both(
-        &self,
-        answer: ResponseFuture,
-        mut up: SendStream<Bytes>,
-        body: Option<RecvStream>,
-        respond: &mut SendResponse<Bytes>,
-    ) -> Result<(), Stop> {
-        let sending = async {
-            match body {
-                Some(body) => wire::pass(body, &mut up).await.is_ok(),
-                None => true,
-            }
-        };
-        let mut sending = std::pin::pin!(sending);
+        let (answer, mut up) = self.channels.of(role).await?.send_request(head.request(), false)?;
+        let mut sending = std::pin::pin!(wire::pass(body, &mut up));
         let mut sent = false;
         let mut answering = std::pin::pin!(back(answer, respond));
         loop {
             tokio::select! {
                 done = &mut answering => return done,
-                whole = &mut sending, if !sent => match whole {
-                    true => sent = true,
-                    false => return Err(Stop::Reset),
-                },
+                ended = &mut sending, if !sent => {
+                    ended?;
+                    sent = true;
+                }
             }
         }
     }
@@ -324,6 +304,7 @@ async fn whole(body: &mut RecvStream) -> Result<Bytes, Stop> {
     })
 }
 
+/// Sends a unary request.
 fn begin(
     send: &mut h2::client::SendRequest<Bytes>,
     head: &Head,
