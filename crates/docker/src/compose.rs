@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dhow_model::Role;
+use dhow_model::{COMPOSE_PROJECT, Role};
 use serde_json::{Value, json};
 use tokio::sync::OwnedMutexGuard;
 
@@ -17,9 +17,6 @@ use crate::compose_table::{Kind, Made, Table};
 use crate::merge::Machines;
 use crate::route::encoded;
 use crate::session::Refused;
-
-/// The label by which Compose marks what belongs to a project.
-pub(crate) const PROJECT: &str = "com.docker.compose.project";
 
 /// The projects of a face.
 #[derive(Clone, Default)]
@@ -228,7 +225,7 @@ pub(crate) async fn list(
     project: &str,
     machines: Machines<'_>,
 ) -> Result<Value, Refused> {
-    let filters = json!({ "label": [format!("{PROJECT}={project}")] }).to_string();
+    let filters = json!({ "label": [format!("{COMPOSE_PROJECT}={project}")] }).to_string();
     let answer = get(role, &format!("{path}filters={}", encoded(&filters)), machines).await?;
     let read = serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200);
     read.ok_or_else(|| Refused {

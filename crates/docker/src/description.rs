@@ -4,11 +4,9 @@
 
 use std::fmt;
 
+use dhow_model::COMPOSE_PROJECT;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
-
-/// The label by which Compose marks what belongs to a project.
-const PROJECT: &str = "com.docker.compose.project";
 
 /// What matters of a new container, network or volume, or of a call that connects a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -117,7 +115,7 @@ impl<'de> Visitor<'de> for OneLabel {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Labels, M::Error> {
         let mut project = None;
         while let Some((Text(key), value)) = map.next_entry::<Text, Option<Text>>()? {
-            if key == PROJECT {
+            if key == COMPOSE_PROJECT {
                 project = Some(value.unwrap_or(Text(String::new())));
             }
         }

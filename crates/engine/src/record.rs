@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dhow_channel::Dialer;
 use dhow_home::{MachineDir, atomic};
-use dhow_model::{Port, Record, Recorded};
+use dhow_model::{COMPOSE_PROJECT, Port, Record, Recorded};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
@@ -19,8 +19,6 @@ use crate::{Error, Result};
 /// The largest list that is read from the guest, bytes.
 const LARGEST: usize = 16 << 20;
 const LIST: &str = "/containers/json?all=1";
-/// What Compose marks its project's containers with.
-const PROJECT: &str = "com.docker.compose.project";
 
 /// Why there is no record; only ever logged.
 type Why = Box<dyn std::error::Error + Send + Sync>;
@@ -113,7 +111,7 @@ impl Listed {
             name.len() <= 255 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         };
         let name = own.filter(named)?.to_owned();
-        let project = self.labels.unwrap_or_default().remove(PROJECT);
+        let project = self.labels.unwrap_or_default().remove(COMPOSE_PROJECT);
         id.then_some(Recorded { id: self.id, name, project })
     }
 }

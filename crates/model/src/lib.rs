@@ -36,7 +36,7 @@ pub use machine::{
 pub use name::MachineName;
 pub use placement::Placement;
 pub use platform::Platform;
-pub use record::{Record, Recorded};
+pub use record::{COMPOSE_PROJECT, Record, Recorded};
 pub use role::Role;
 pub use size::Size;
 pub use translator::{Translator, TranslatorName, Unprovisioned};

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The label by which Compose marks what belongs to a project (Compose specification, "Labels").
+pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+
 /// Every container of one machine, running or not. Execs are not in it: they end with their machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

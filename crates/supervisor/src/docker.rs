@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use dhow_channel::Dialer;
-use dhow_model::{Port, network};
+use dhow_model::{COMPOSE_PROJECT, Port, network};
 use dhow_net::dns::Container;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -201,7 +201,7 @@ fn container(listed: Listed) -> Container {
         listed.names.iter().filter_map(|name| name.strip_prefix('/')).filter(|n| !n.contains('/'));
     Container {
         name: names.next().unwrap_or_default().to_owned(),
-        project: label("com.docker.compose.project"),
+        project: label(COMPOSE_PROJECT),
         service: label("com.docker.compose.service"),
         aliases: Vec::new(),
         addresses,

@@ -79,6 +79,17 @@ fn held(ids: &[Id], what: proto::ports_request::What) -> bool {
 
 const BIND: &str = "bind tcp [::1]:8080 172.17.0.2:80\n";
 
+/// Ports that listen, and a host that has come and been told that nothing is held.
+async fn stage() -> (tempfile::TempDir, std::path::PathBuf, Ports, Host) {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("ports.sock");
+    let ports = Ports::start_on(Fake);
+    ports.listen_at(&socket).unwrap();
+    let mut host = Host::come(&ports).await;
+    assert!(held(&[], host.hears().await));
+    (directory, socket, ports, host)
+}
+
 /// Spec 4.1 and 4.7: bound before the container starts, released before its stop is answered.
 #[tokio::test]
 async fn a_port_is_bound_and_released_at_the_hosts_word() {
@@ -103,12 +114,7 @@ async fn a_port_is_bound_and_released_at_the_hosts_word() {
 /// Spec 4.1: what was bound is released when the one who asked has given up.
 #[tokio::test]
 async fn a_proxy_that_is_killed_while_its_dockerd_lives_is_released() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("ports.sock");
-    let ports = Ports::start_on(Fake);
-    ports.listen_at(&socket).unwrap();
-    let mut host = Host::come(&ports).await;
-    assert!(held(&[], host.hears().await));
+    let (_directory, socket, _ports, mut host) = stage().await;
     let proxy = Proxy::ask(&socket, BIND).await;
     let id = host.hears_bind().await.id;
     drop(proxy);
@@ -118,12 +124,7 @@ async fn a_proxy_that_is_killed_while_its_dockerd_lives_is_released() {
 /// Spec 4.4: reconciled after every reconnect.
 #[tokio::test]
 async fn a_host_that_comes_back_is_told_what_is_held() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("ports.sock");
-    let ports = Ports::start_on(Fake);
-    ports.listen_at(&socket).unwrap();
-    let mut host = Host::come(&ports).await;
-    assert!(held(&[], host.hears().await));
+    let (_directory, socket, ports, mut host) = stage().await;
     let mut proxy = Proxy::ask(&socket, BIND).await;
     let id = host.hears_bind().await.id;
     host.says(id, proto::ports_answer::What::Bound(proto::PortBound {})).await;
@@ -135,12 +136,7 @@ async fn a_host_that_comes_back_is_told_what_is_held() {
 
 #[tokio::test]
 async fn a_refusal_reaches_the_proxy_in_the_hosts_words() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("ports.sock");
-    let ports = Ports::start_on(Fake);
-    ports.listen_at(&socket).unwrap();
-    let mut host = Host::come(&ports).await;
-    assert!(held(&[], host.hears().await));
+    let (_directory, socket, _ports, mut host) = stage().await;
     let mut proxy = Proxy::ask(&socket, BIND).await;
     let id = host.hears_bind().await.id;
     let text = "listen tcp6 [::1]:8080: bind: address already in use".to_owned();
@@ -152,12 +148,7 @@ async fn a_refusal_reaches_the_proxy_in_the_hosts_words() {
 /// Issue 3: dockerd claims again what it published for a container that is no more, and would keep it for ever.
 #[tokio::test]
 async fn what_is_left_over_of_a_dead_container_is_refused_until_a_dockerd_answers() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("ports.sock");
-    let ports = Ports::start_on(Fake);
-    ports.listen_at(&socket).unwrap();
-    let mut host = Host::come(&ports).await;
-    assert!(held(&[], host.hears().await));
+    let (_directory, socket, ports, mut host) = stage().await;
     let dead = "bind tcp [::1]:8081 172.17.0.3:80\n";
     let mut proxy = Proxy::ask(&socket, dead).await;
     assert_eq!(proxy.hears().await, format!("refused {LEFT_OVER}\n"));

@@ -21,9 +21,6 @@ use crate::trace::TraceId;
 use crate::wire::body::Body;
 use crate::wire::head;
 
-/// Dockerd's own separator of what Compose labels.
-const PROJECT: &str = "com.docker.compose.project";
-
 /// A request target, with a method by the first byte: its route, and the platforms in its query.
 pub fn target(bytes: &[u8]) {
     let Some((first, rest)) = bytes.split_first() else { return };
@@ -179,7 +176,7 @@ fn by_gos_rules(bytes: &[u8]) -> Option<Description> {
                 if !labels.values().all(|value| value.is_string() || value.is_null()) {
                     return None;
                 }
-                match labels.get(PROJECT) {
+                match labels.get(dhow_model::COMPOSE_PROJECT) {
                     Some(Value::String(text)) => project.clone_from(text),
                     Some(_) => project.clear(),
                     None => {}
