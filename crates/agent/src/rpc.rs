@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use dhow_proto::agent::agent_server::Agent;
 use dhow_proto::agent::{
-    AdmitHostReply, AdmitHostRequest, BootRequest, BootStep, HealthReply, HealthRequest, HelloReply,
-    HelloRequest, PortsAnswer, PortsRequest, PutTranslatorReply, SetClockReply, SetClockRequest,
-    ShutdownRequest, ShutdownStep, TranslatorPart, Translators, UseTranslatorsRequest,
+    AdmitHostReply, AdmitHostRequest, AwakeReply, AwakeRequest, BootRequest, BootStep, HealthReply,
+    HealthRequest, HelloReply, HelloRequest, PortsAnswer, PortsRequest, PutTranslatorReply, QuiesceReply,
+    QuiesceRequest, SetClockReply, SetClockRequest, ShutdownRequest, ShutdownStep, TranslatorPart,
+    Translators, UseTranslatorsRequest,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -100,6 +101,14 @@ impl Agent for Rpc {
         let used = used.map_err(|error| Status::failed_precondition(error.to_string()))?;
         self.0.translators.tell(&self.0, Some(&used));
         Ok(Response::new(used))
+    }
+
+    async fn quiesce(&self, _: Request<QuiesceRequest>) -> Result<Response<QuiesceReply>, Status> {
+        Err(Status::unimplemented("this guest cannot be put to sleep yet"))
+    }
+
+    async fn awake(&self, _: Request<AwakeRequest>) -> Result<Response<AwakeReply>, Status> {
+        Err(Status::unimplemented("this guest cannot be woken yet"))
     }
 
     async fn ports(

@@ -12,7 +12,8 @@ use dhow_home::{Home, LastEnd, launch, socket};
 use dhow_model::{Failure, MachineName};
 use dhow_proto::supervisor::supervisor_server::{Supervisor, SupervisorServer};
 use dhow_proto::supervisor::{
-    MachineStatus, Phase, PortsReply, PortsRequest, StatusRequest, StopReply, StopRequest, WatchRequest,
+    MachineStatus, Phase, PortsReply, PortsRequest, ResumeReply, ResumeRequest, StatusRequest, StopReply,
+    StopRequest, SuspendReply, SuspendRequest, WatchRequest,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
@@ -38,6 +39,14 @@ impl Supervisor for Fake {
 
     async fn ports(&self, _: Request<PortsRequest>) -> Result<Response<PortsReply>, Status> {
         Ok(Response::new(PortsReply::default()))
+    }
+
+    async fn suspend(&self, _: Request<SuspendRequest>) -> Result<Response<SuspendReply>, Status> {
+        Err(Status::failed_precondition("it has no machine that could sleep"))
+    }
+
+    async fn resume(&self, _: Request<ResumeRequest>) -> Result<Response<ResumeReply>, Status> {
+        Ok(Response::new(ResumeReply::default()))
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Stream>, Status> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use dhow_proto::supervisor::supervisor_server::{Supervisor, SupervisorServer};
 use dhow_proto::supervisor::{
-    MachineStatus, PortsReply, PortsRequest, StatusRequest, StopReply, StopRequest, WatchRequest,
+    MachineStatus, PortsReply, PortsRequest, ResumeReply, ResumeRequest, StatusRequest, StopReply,
+    StopRequest, SuspendReply, SuspendRequest, WatchRequest,
 };
 use dhow_proto::{DESCRIPTORS, MESSAGE_LIMIT};
 use tokio::net::UnixListener;
@@ -95,6 +96,14 @@ impl Supervisor for Service {
         let ending = || Status::unavailable("the supervisor is ending");
         self.stop.send(Stop { force, limit, reply }).await.map_err(|_| ending())?;
         answer.await.map(Response::new).map_err(|_| ending())
+    }
+
+    async fn suspend(&self, _: Request<SuspendRequest>) -> Result<Response<SuspendReply>, Status> {
+        Err(Status::failed_precondition("this machine cannot be put to sleep yet"))
+    }
+
+    async fn resume(&self, _: Request<ResumeRequest>) -> Result<Response<ResumeReply>, Status> {
+        Err(Status::failed_precondition("this machine cannot sleep yet"))
     }
 
     async fn ports(&self, _: Request<PortsRequest>) -> Result<Response<PortsReply>, Status> {
