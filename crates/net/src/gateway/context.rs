@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::clock::Clock;
 use super::counters::Counters;
 use super::limits::Limits;
 use super::outbound::Outbound;
@@ -11,6 +12,7 @@ use crate::dns::Dns;
 use crate::policy::Egress;
 
 pub(crate) struct Context {
+    pub(crate) clock: Clock,
     pub(crate) outbound: Outbound,
     pub(crate) counters: Arc<Counters>,
     pub(crate) policy: Arc<Egress>,

@@ -121,7 +121,6 @@ impl Counters {
     }
 
     /// How many flows of a kind are open now.
-    #[cfg(test)]
     pub(crate) fn flows(&self, kind: Kind) -> u64 {
         self.open[kind as usize].load(Relaxed)
     }

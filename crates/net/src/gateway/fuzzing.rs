@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 
+use super::clock::Clock;
 use super::context::Context;
 use super::counters::Counters;
 use super::limits::Limits;
@@ -29,6 +30,7 @@ pub(crate) fn station(mut bytes: &[u8]) {
     let Ok(policy) = Egress::new(policy) else { return };
     let counters = Arc::new(Counters::default());
     let context = Rc::new(Context {
+        clock: Clock::new(Arc::default()),
         outbound: Outbound::new(counters.clone()),
         counters,
         policy,

@@ -1,12 +1,13 @@
 //! How the rest of the process talks to a gateway: messages to its thread.
 
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::counters::{Counters, Metrics};
+use super::counters::{Counters, Kind, Metrics};
 use crate::route::{Carrier, Device};
 
 /// A message to the gateway's thread.
@@ -27,6 +28,10 @@ pub(super) enum Command {
     },
     GuestNetworks(Vec<(IpAddr, u8)>),
     Device(Option<Arc<Device>>),
+    /// Each is answered, by the drop of its sender, when it is done.
+    Freeze(oneshot::Sender<()>),
+    Thaw(oneshot::Sender<()>),
+    EndFlows(oneshot::Sender<()>),
 }
 
 /// A gateway, from any thread. A clone is the same gateway; what is asked of one that was stopped does nothing.
@@ -35,6 +40,8 @@ pub struct Handle {
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) counters: Arc<Counters>,
     pub(super) flows: Arc<Semaphore>,
+    /// Whether somebody wants a guest that sleeps.
+    pub(super) wanted: Arc<watch::Sender<bool>>,
 }
 
 impl Handle {
@@ -66,6 +73,53 @@ impl Handle {
     /// address lies in one of them is not shown to a container under that address, since the answer would not come back.
     pub fn guest_networks(&self, networks: Vec<(IpAddr, u8)>) {
         self.send(Command::GuestNetworks(networks));
+    }
+
+    /// The guest goes to sleep. From now on, until [`Self::thaw`]: what the guest has open stays open, also when the hypervisor
+    /// goes away; nothing is sent to the guest; its time stands still; what its clients send stays where it is, in the host's
+    /// kernel. What the guest sent before still goes out. Done when this returns; a gateway that sleeps already goes on so.
+    pub async fn freeze(&self) {
+        self.ask(Command::Freeze).await;
+    }
+
+    /// The guest is awake, and time goes on for it. Best after the hypervisor has connected and the guest runs.
+    pub async fn thaw(&self) {
+        self.ask(Command::Thaw).await;
+    }
+
+    /// Ends every connection and conversation, with a reset towards the host: for a guest that sleeps and will not wake, since
+    /// the machine boots anew. Published ports stay.
+    pub async fn end_flows(&self) {
+        self.ask(Command::EndFlows).await;
+    }
+
+    /// Completes when there is something for a guest that sleeps: a client of a published port, bytes, an end or a reset on a
+    /// connection, a datagram for a published port. All of it waits, and is served after [`Self::thaw`]. While the guest is
+    /// awake it waits for the next sleep.
+    pub fn wanted(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut wanted = self.wanted.subscribe();
+        async move {
+            let ended = wanted.wait_for(|wanted| *wanted).await.is_err();
+            if ended {
+                // Nobody ever wants a gateway that is gone.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// How many clients of published ports are connected now, and how many have sent datagrams in the last minutes.
+    #[must_use]
+    pub fn port_connections(&self) -> u64 {
+        self.counters.flows(Kind::TcpIn) + self.counters.flows(Kind::UdpIn)
+    }
+
+    async fn ask(&self, question: impl FnOnce(oneshot::Sender<()>) -> Command) {
+        let (done, doing) = oneshot::channel();
+        self.send(question(done));
+        // An error is the good case: the other end was dropped.
+        if doing.await.is_ok() {
+            tracing::debug!("nothing is ever sent here");
+        }
     }
 
     fn send(&self, command: Command) {

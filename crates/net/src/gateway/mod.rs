@@ -12,8 +12,10 @@
 //!
 //! The guest is hostile: every table has a limit ([`Limits`]), every buffer is counted, and what does not fit or does not
 //! parse is dropped and counted by its reason ([`Metrics`]). A hypervisor that goes away takes its guest's connections
-//! with it; the next one that connects starts afresh.
+//! with it; the next one that connects starts afresh. Unless the gateway is frozen ([`Handle::freeze`]): then a guest that sleeps
+//! finds everything as it was when it wakes in another hypervisor.
 
+mod clock;
 mod context;
 mod counters;
 pub(crate) mod destination;
@@ -41,10 +43,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{LocalSet, spawn_local};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::clock::Clock;
 pub(crate) use self::context::Context;
 pub(crate) use self::counters::Counters;
 pub use self::counters::{Kind, Metrics, Reason};
@@ -132,16 +135,17 @@ impl Gateway {
             commands,
             counters: Arc::new(Counters::default()),
             flows: Arc::new(Semaphore::new(limits.tcp)),
+            wanted: Arc::new(watch::Sender::new(false)),
         };
         let cancel = CancellationToken::new();
         let (finished, done) = oneshot::channel();
         let inside =
             Inside { listener, link, options: Options { limits, ..options }, inbox, cancel: cancel.clone() };
-        let (counters, flows) = (handle.counters.clone(), handle.flows.clone());
+        let shared = (handle.counters.clone(), handle.flows.clone(), handle.wanted.clone());
         let thread = std::thread::Builder::new()
             .name("dhow-gateway".to_owned())
             .spawn(move || {
-                inside.run(&runtime, counters, flows);
+                inside.run(&runtime, shared);
                 // Sockets first, then the word that they are gone.
                 drop(runtime);
                 drop(finished);
@@ -206,12 +210,17 @@ struct Inside {
 }
 
 impl Inside {
-    fn run(self, runtime: &Runtime, counters: Arc<Counters>, flows: Arc<Semaphore>) {
+    fn run(
+        self,
+        runtime: &Runtime,
+        (counters, flows, wanted): (Arc<Counters>, Arc<Semaphore>, Arc<watch::Sender<bool>>),
+    ) {
         // Owns every task: what is left of them ends with it.
         let tasks = LocalSet::new();
         tasks.block_on(runtime, async {
             let Inside { listener, link, options, inbox, cancel } = self;
             let context = Rc::new(Context {
+                clock: Clock::new(wanted),
                 outbound: Outbound::new(counters.clone()),
                 counters,
                 policy: options.policy,
@@ -256,7 +265,10 @@ async fn links(listener: tokio::net::UnixListener, link: Link, station: &Rc<Stat
             #[cfg(target_os = "linux")]
             Link::VhostUser => vhost_link(stream, station).await,
         }
-        station.end_all();
+        // A guest that sleeps comes back with another one.
+        if !station.context.clock.frozen() {
+            station.end_all();
+        }
     }
 }
 
@@ -288,7 +300,10 @@ async fn commands(mut inbox: mpsc::UnboundedReceiver<Command>, station: &Rc<Stat
         match command {
             Command::Tcp { client, from, target, permit } => {
                 match client.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(client)) {
-                    Ok(client) => station.tcp.connect(client, from, target, permit),
+                    Ok(client) => {
+                        station.context.clock.want();
+                        station.tcp.connect(client, from, target, permit);
+                    }
                     Err(error) => tracing::warn!(%error, "taking over a client of a published port"),
                 }
             }
@@ -308,6 +323,10 @@ async fn commands(mut inbox: mpsc::UnboundedReceiver<Command>, station: &Rc<Stat
             }
             Command::Device(device) => station.route.carry(device),
             Command::GuestNetworks(networks) => *station.context.guest_networks.borrow_mut() = networks,
+            // Who asked is told by the drop of what they sent along.
+            Command::Freeze(_done) => station.context.clock.freeze(),
+            Command::Thaw(_done) => station.context.clock.thaw(),
+            Command::EndFlows(_done) => station.end_all(),
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, advance, pause};
 use super::stack::Stack;
 use super::*;
 use crate::dns::{Dns, Names, Open, Upstreams};
+use crate::gateway::clock::Clock;
 use crate::gateway::counters::Counters;
 use crate::gateway::limits::Limits;
 use crate::gateway::outbound::{ETHERNET, Outbound};
@@ -34,6 +35,7 @@ impl Bench {
         let (to_guest, counters) = Outbound::for_test();
         let (outbound, _) = Outbound::for_test();
         let context = Rc::new(Context {
+            clock: Clock::for_test(),
             outbound: to_guest,
             counters: counters.clone(),
             policy: Egress::new(dhow_model::egress::Policy::default()).unwrap(),
