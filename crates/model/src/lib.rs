@@ -22,6 +22,7 @@ pub mod query;
 pub mod record;
 pub mod role;
 pub mod size;
+pub mod sleep;
 pub mod translator;
 
 pub use arch::Arch;

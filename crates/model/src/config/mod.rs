@@ -4,6 +4,7 @@ mod foreign;
 #[cfg(test)]
 mod foreign_tests;
 mod sections;
+mod sleep;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use crate::{Arch, Size, TranslatorName};
 
 pub use foreign::{BadList, Foreign, TranslatorList, Translators, Workloads};
 pub use sections::{Activate, Assets, Cpus, Dns, Docker, Level, Limits, Log, Machine, Network, Wish};
+pub use sleep::Sleep;
 
 /// What the user asks for. Each key that the file leaves out has its default; a key that is not known is an error
 /// (spec 15.3).
@@ -33,6 +35,8 @@ pub struct Config {
     pub network: Network,
     /// Names of containers.
     pub dns: Dns,
+    /// When machines are put to sleep.
+    pub sleep: Sleep,
     /// How long things may take.
     pub limits: Limits,
     /// What is logged.
@@ -143,6 +147,10 @@ impl Config {
             doc: "the port on 127.0.0.1 that answers the host's questions about containers; 0: none does",
         },
         Key {
+            name: "sleep.after",
+            doc: "how long a machine has nothing to do before it is put to sleep: 1s to 24h, such as \"90s\", \"5m\" or \"1h\", or \"never\"",
+        },
+        Key {
             name: "limits.start",
             doc: "seconds from the hypervisor's start to the first Docker answer, 5 to 3600",
         },
@@ -232,6 +240,8 @@ mod tests {
             ("[machine]\nmemory = 100", "invalid type"),
             ("[machine]\ndisk = \"1GiB\"", "4GiB to 16TiB"),
             ("[limits]\nstart = 0", "5 to 3600"),
+            ("[sleep]\nafter = \"soon\"", "1s to 24h"),
+            ("[sleep]\nafter = 300", "expected a string"),
         ] {
             let error = Config::parse(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");
