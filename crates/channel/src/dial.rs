@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dhow_model::{GuestCid, Port};
 
+use crate::gate::Passage;
 use crate::mux::Line;
 use crate::{Error, Result, Stream, Token};
 
@@ -17,6 +18,7 @@ enum Way {
     Vsock { cid: GuestCid, token: Token },
     Hub(PathBuf),
     Mux(Line),
+    Gate(Passage),
 }
 
 impl Dialer {
@@ -37,17 +39,34 @@ impl Dialer {
         Self(Way::Mux(line))
     }
 
+    /// Through a gate that may be shut.
+    pub(crate) fn gate(passage: Passage) -> Self {
+        Self(Way::Gate(passage))
+    }
+
     /// Opens a stream to `port` and waits for the guest's answer, one round trip. When `limit` passes, or the caller
     /// drops the future, nothing of it is left at either end (spec 8.3).
     ///
     /// # Errors
     /// When the limit passes, nobody serves the port, the guest refuses, or the guest cannot be reached.
     pub async fn dial(&self, port: Port, limit: Duration) -> Result<Stream> {
+        match &self.0 {
+            Way::Gate(passage) => {
+                let dialled = tokio::time::timeout(limit, passage.dial(port, limit)).await;
+                dialled.unwrap_or(Err(Error::DialTimedOut { port, limit }))
+            }
+            _ => self.straight(port, limit).await,
+        }
+    }
+
+    /// The same without a gate on the way.
+    pub(crate) async fn straight(&self, port: Port, limit: Duration) -> Result<Stream> {
         let dialling = async {
             match &self.0 {
                 Way::Vsock { cid, token } => crate::vsock::dial(*cid, token, port).await,
                 Way::Hub(socket) => crate::hub::dial(socket, port).await,
                 Way::Mux(line) => line.dial(port).await,
+                Way::Gate(_) => Err(Error::Protocol("a gate leads to another gate".to_owned())),
             }
         };
         tokio::time::timeout(limit, dialling).await.unwrap_or(Err(Error::DialTimedOut { port, limit }))

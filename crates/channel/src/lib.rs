@@ -16,6 +16,7 @@
 
 mod dial;
 mod error;
+mod gate;
 pub mod guest;
 pub mod header;
 pub mod hub;
@@ -28,6 +29,7 @@ mod vsock;
 
 pub use dial::Dialer;
 pub use error::{Ended, Error, Result};
+pub use gate::Gate;
 pub use mux::{MAX_STREAMS, Mux};
 pub use splice::{hung_up, splice};
 pub use stream::Stream;
