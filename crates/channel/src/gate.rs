@@ -24,7 +24,8 @@ pub struct Gate {
 #[derive(Debug, Clone)]
 pub(crate) struct Passage {
     way: watch::Receiver<Option<Dialer>>,
-    waiting: Arc<watch::Sender<usize>>,
+    /// Where its waiting is counted; a patient one's is not.
+    waiting: Option<Arc<watch::Sender<usize>>>,
 }
 
 impl Default for Gate {
@@ -43,7 +44,13 @@ impl Gate {
     /// Dials through it, whatever stands behind it at the time; a dial waits, within its limit, while the gate is shut.
     #[must_use]
     pub fn dialer(&self) -> Dialer {
-        Dialer::gate(Passage { way: self.way.subscribe(), waiting: Arc::clone(&self.waiting) })
+        Dialer::gate(Passage { way: self.way.subscribe(), waiting: Some(Arc::clone(&self.waiting)) })
+    }
+
+    /// The same for one who has time: its waiting opens no gate.
+    #[must_use]
+    pub fn patient(&self) -> Dialer {
+        Dialer::gate(Passage { way: self.way.subscribe(), waiting: None })
     }
 
     /// Lets dials through to the guest.
@@ -56,7 +63,7 @@ impl Gate {
         self.way.send_replace(None);
     }
 
-    /// Waits until somebody waits to be let through; at once when somebody does already. Cancelling it loses nothing.
+    /// Waits until somebody impatient waits to be let through; at once when somebody does already. Cancelling it loses nothing.
     pub async fn wanted(&self) {
         // The sender is ours: it cannot be gone.
         self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await.map(drop).unwrap_or_default();
@@ -70,7 +77,7 @@ impl Passage {
         let mut way = self.way.clone();
         let mut last = Error::SessionEnded(Ended::Dropped);
         loop {
-            let waits = Waits::begin(&self.waiting);
+            let waits = self.waiting.as_deref().map(Waits::begin);
             let Ok(guest) = way.wait_for(Option::is_some).await.map(|guest| guest.clone()) else {
                 return Err(last);
             };
@@ -153,6 +160,18 @@ mod tests {
         let dialer = gate.dialer();
         drop(gate);
         assert!(matches!(dialer.dial(Port::ECHO, LIMIT).await, Err(Error::SessionEnded(_))));
+    }
+
+    /// Spec 13.1: our own questions do not keep a machine awake.
+    #[tokio::test]
+    async fn a_patient_dial_waits_without_wanting_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        let gate = Gate::new();
+        let dialer = gate.patient();
+        let dial = tokio::spawn(async move { dialer.dial(Port::ECHO, LIMIT).await });
+        assert!(tokio::time::timeout(Duration::from_millis(20), gate.wanted()).await.is_err());
+        gate.open(guest(&dir));
+        assert!(dial.await.unwrap().is_ok());
     }
 
     /// An open gate holds nobody up, and wants nothing.
