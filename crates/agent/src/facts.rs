@@ -18,12 +18,20 @@ pub fn memory() -> Memory {
 }
 
 fn parse_memory(text: &str) -> Memory {
-    let bytes = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
-    };
-    let kibibytes = |name| bytes(name).unwrap_or(0).saturating_mul(1024);
-    Memory { total: kibibytes("MemTotal"), available: kibibytes("MemAvailable") }
+    Memory { total: kibibytes(text, "MemTotal"), available: kibibytes(text, "MemAvailable") }
+}
+
+/// A line of /proc/meminfo, in bytes.
+fn kibibytes(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    number.unwrap_or(0).saturating_mul(1024)
+}
+
+/// Memory that nothing holds now, not even a cache, bytes.
+#[must_use]
+pub fn free_memory() -> u64 {
+    kibibytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemFree")
 }
 
 /// Size and free bytes of the file system at `path`; zeros when there is none.

@@ -1,4 +1,4 @@
-//! The few requests that bring an interface up, over `NETLINK_ROUTE` (`linux/rtnetlink.h`). Building a request is apart
+//! The few requests that bring an interface up, and those about neighbours, over `NETLINK_ROUTE` (`linux/rtnetlink.h`). Building a request is apart
 //! from sending it, so that its bytes can be tested.
 
 use std::net::IpAddr;
@@ -10,11 +10,17 @@ use rustix::net::{
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+const RTM_GETNEIGH: u16 = 30;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_CREATE: u16 = 0x400;
+const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NDA_DST: u16 = 1;
 const IFF_UP: u32 = 1;
 const IFLA_MTU: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
@@ -70,6 +76,22 @@ impl Request {
         request.word(0).ip(RTA_GATEWAY, gateway).attribute(RTA_OIF, &index.to_ne_bytes()).done()
     }
 
+    /// Forgets a neighbour's hardware address.
+    #[must_use]
+    pub fn forget(neighbour: &Neighbour) -> Self {
+        let mut request = Self::new(RTM_DELNEIGH, 0);
+        let family = if neighbour.address.is_ipv4() { AF_INET } else { AF_INET6 };
+        // struct ndmsg: family, padding, interface, state, flags, type.
+        request.0.extend_from_slice(&[family, 0, 0, 0]);
+        request.word(neighbour.interface).word(0).ip(NDA_DST, neighbour.address).done()
+    }
+
+    /// Lists all neighbours.
+    fn list_neighbours() -> Self {
+        let mut request = Self::new(RTM_GETNEIGH, NLM_F_DUMP);
+        request.word(0).word(0).word(0).done()
+    }
+
     /// struct nlmsghdr: length (filled in at the end), type, flags, sequence, port.
     fn new(kind: u16, flags: u16) -> Self {
         let mut request = Self(vec![0; 4]);
@@ -107,8 +129,66 @@ impl Request {
     }
 }
 
-/// Sends a request and waits for the kernel's answer.
-pub fn ask(request: &Request) -> std::io::Result<()> {
+/// A host that the guest has heard of on a network of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its address.
+    pub address: IpAddr,
+    /// The interface's index.
+    pub interface: u32,
+    /// `NUD_…` of `linux/neighbour.h`.
+    pub state: u16,
+}
+
+/// Every neighbour that the kernel knows.
+pub fn neighbours() -> std::io::Result<Vec<Neighbour>> {
+    let socket = send(&Request::list_neighbours())?;
+    let mut known = Vec::new();
+    let mut answer = vec![0; 32 << 10];
+    loop {
+        let (length, _) = rustix::net::recv(&socket, answer.as_mut_slice(), RecvFlags::empty())?;
+        if listed(&answer[..length], &mut known)? {
+            return Ok(known);
+        }
+    }
+}
+
+/// Takes neighbours from a part of the kernel's list; true for the last part.
+fn listed(mut part: &[u8], known: &mut Vec<Neighbour>) -> std::io::Result<bool> {
+    while let Some((head, rest)) = part.split_first_chunk::<16>() {
+        let kind = u16::from_ne_bytes([head[4], head[5]]);
+        let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        match kind {
+            NLMSG_DONE => return Ok(true),
+            NLMSG_ERROR => return verdict(part).map(|()| true),
+            RTM_NEWNEIGH => known.extend(rest.get(..length.saturating_sub(16)).and_then(neighbour)),
+            _ => {}
+        }
+        // Each message begins at a multiple of four.
+        part = part.get(length.max(16).next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+/// One neighbour from a struct ndmsg and its attributes; entries without an IP address are none of ours.
+fn neighbour(message: &[u8]) -> Option<Neighbour> {
+    let (head, mut attributes) = message.split_first_chunk::<12>()?;
+    let interface = u32::from_ne_bytes(head[4..8].try_into().ok()?);
+    let state = u16::from_ne_bytes(head[8..10].try_into().ok()?);
+    loop {
+        let (head, rest) = attributes.split_first_chunk::<4>()?;
+        let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+        if u16::from_ne_bytes([head[2], head[3]]) == NDA_DST {
+            let value = rest.get(..length.checked_sub(4)?)?;
+            let four = <[u8; 4]>::try_from(value).map(IpAddr::from).ok();
+            let address = four.or_else(|| <[u8; 16]>::try_from(value).map(IpAddr::from).ok())?;
+            return Some(Neighbour { address, interface, state });
+        }
+        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
+    }
+}
+
+fn send(request: &Request) -> std::io::Result<std::os::fd::OwnedFd> {
     let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
     rustix::net::sockopt::set_socket_timeout(
         &socket,
@@ -116,6 +196,12 @@ pub fn ask(request: &Request) -> std::io::Result<()> {
         Some(std::time::Duration::from_secs(5)),
     )?;
     rustix::net::sendto(&socket, &request.0, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    Ok(socket)
+}
+
+/// Sends a request and waits for the kernel's answer.
+pub fn ask(request: &Request) -> std::io::Result<()> {
+    let socket = send(request)?;
     let mut answer = [0; 4096];
     let (length, _) = rustix::net::recv(&socket, &mut answer, RecvFlags::empty())?;
     verdict(&answer[..length])
@@ -152,6 +238,29 @@ mod tests {
             assert_eq!(request.0.len(), length);
             assert_eq!(request.0[..4], u32::try_from(length).unwrap().to_ne_bytes());
             assert_eq!(request.0[4..6], kind.to_ne_bytes());
+        }
+    }
+
+    /// What the kernel lists is what it is asked to forget: the two messages differ in their kind alone.
+    #[test]
+    fn neighbours_are_read_from_a_list_that_has_other_things_in_it() {
+        let mut part = Vec::new();
+        for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            let mut message = Request::forget(&Neighbour { address, interface: 3, state: 0 }).0;
+            message[4..6].copy_from_slice(&RTM_NEWNEIGH.to_ne_bytes());
+            message[24..26].copy_from_slice(&0x20_u16.to_ne_bytes());
+            part.extend(message);
+        }
+        part.extend(Request::link_up(2, None).0);
+        let mut known = Vec::new();
+        assert!(!listed(&part, &mut known).unwrap());
+        let found: Vec<_> = known.iter().map(|n| (n.address, n.interface, n.state)).collect();
+        assert_eq!(found, [(Ipv4Addr::LOCALHOST.into(), 3, 0x20), (Ipv6Addr::LOCALHOST.into(), 3, 0x20)]);
+        let mut done = [0; 20];
+        done[4..6].copy_from_slice(&NLMSG_DONE.to_ne_bytes());
+        assert!(listed(&done, &mut known).unwrap());
+        for length in 0..part.len() {
+            listed(&part[..length], &mut Vec::new()).unwrap_or_default();
         }
     }
 
