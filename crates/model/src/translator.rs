@@ -50,7 +50,7 @@ pub struct Translator {
     /// `F` opens the interpreter at registration, so that it works in every mount namespace; `P` hands it the program's
     /// own `argv[0]`, `O` the opened program, `C` the program's credentials.
     pub flags: &'static str,
-    /// What programs under it should have in their environment.
+    /// What it should have in its environment; Dhow sets it where Dhow runs it, a container's owner elsewhere.
     pub environment: &'static [(&'static str, &'static str)],
     /// Where its file comes from.
     pub source: Source,

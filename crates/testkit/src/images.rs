@@ -19,7 +19,11 @@ pub enum Image {
     Debian,
     /// Debian 13 with a program that sends packets of any form as fast as it can.
     Flood,
+    /// Debian 13 with a registry of images.
+    Registry,
 }
+
+const REGISTRY: &[&str] = &["base-files", "base-passwd", "dash", "coreutils", "docker-registry"];
 
 const FLOOD: &[&str] = &["base-files", "base-passwd", "dash", "coreutils", "hping3"];
 const DEBIAN: &[&str] = &[
@@ -54,7 +58,13 @@ impl Image {
             Self::ForeignBusybox => "dhow-test/busybox:foreign",
             Self::Debian => "dhow-test/debian:1",
             Self::Flood => "dhow-test/flood:1",
+            Self::Registry => "dhow-test/registry:1",
         }
+    }
+
+    /// Debian's name for the architecture of its programs.
+    fn arch(self) -> &'static str {
+        if self == Self::ForeignBusybox { foreign() } else { native() }
     }
 
     /// The archive of its root file system, made on first use.
@@ -67,6 +77,7 @@ impl Image {
             Self::ForeignBusybox => debian::files_of(foreign(), "busybox", &["busybox-static"])?,
             Self::Debian => debian::tree("image", DEBIAN)?,
             Self::Flood => debian::tree("flood", FLOOD)?,
+            Self::Registry => debian::tree("registry", REGISTRY)?,
         };
         let stem = tree.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let archive = place::dev("images")?.join(format!("{stem}.tar"));
@@ -75,7 +86,7 @@ impl Image {
             let part = archive.with_extension("part");
             match self {
                 Self::Busybox | Self::ForeignBusybox => pack_busybox(&tree, &part)?,
-                Self::Debian | Self::Flood => pack_debian(&tree, &part)?,
+                Self::Debian | Self::Flood | Self::Registry => pack_debian(&tree, &part)?,
             }
             fs::rename(&part, &archive).map_err(Error::io("rename", &part))?;
         }
@@ -98,9 +109,8 @@ impl Image {
             let mut import = docker.command();
             let changes = ["ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin", r#"CMD ["sh"]"#];
             import.args(["import", "--change", changes[0], "--change", changes[1]]);
-            if self == Self::ForeignBusybox {
-                import.args(["--platform", &format!("linux/{}", foreign())]);
-            }
+            // Otherwise it would be of the engine's architecture, which need not be this host's.
+            import.args(["--platform", &format!("linux/{}", self.arch())]);
             import.arg(&archive).arg(self.name());
             Run::from(import).limit(Duration::from_secs(300)).ok()?;
         }
@@ -111,6 +121,11 @@ impl Image {
 /// Debian's name for the other architecture than this host's.
 pub fn foreign() -> &'static str {
     if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" }
+}
+
+/// Debian's name for this host's architecture.
+pub fn native() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
 
 fn pack_busybox(tree: &Path, archive: &Path) -> Result<()> {

@@ -10,11 +10,13 @@ use dhow_model::translator::{PATTERN, Pattern};
 use rustix::mount::MountFlags;
 
 use crate::settings::poke;
-use crate::{Error, Result, mounts};
+use crate::{Error, Result, console, mounts};
 
 /// The directory comes with the module, which is loaded beside the boot.
 const MODULE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(10);
+/// How the names of Dhow's own entries begin ([`dhow_model::translator::Translator::entry`]).
+const OURS: &str = "dhow-";
 
 /// Where the kernel shows its entries.
 #[derive(Debug, Clone)]
@@ -73,6 +75,17 @@ impl Binfmt {
         match poke(&self.directory.join(entry), "-1") {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             other => other,
+        }
+    }
+
+    /// Takes away entries of Dhow's that are not wanted.
+    pub fn forget_ours(&self, wanted: impl Fn(&str) -> bool) {
+        let names = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let names = names.filter_map(|name| name.file_name().into_string().ok());
+        for name in names.filter(|name| name.starts_with(OURS) && !wanted(name)) {
+            if let Err(error) = self.remove(&name) {
+                console::line(format!("dhow: the entry {name} could not be removed: {error}"));
+            }
         }
     }
 
@@ -178,6 +191,22 @@ mod tests {
         assert!(!parse("enabled\noffset 18\nmagic 3e00\n").overlaps(&arm));
         assert!(!parse("enabled\nextension .py\n").overlaps(&arm));
         assert!(!parse("enabled\noffset 0\nmagic 7f454c460201010000000000000000000200f300\n").overlaps(&arm));
+    }
+
+    /// Spec 1.7: a registration whose file is gone is removed, also one that could not be when it went.
+    #[test]
+    fn entries_of_ours_that_nobody_wants_are_taken_away_and_others_are_left() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["dhow-qemu-arm64-ab", "dhow-qemu-arm64-cd", "qemu-aarch64", "register", "status"] {
+            crate::settings::write(&directory.path().join(name), TOLD).unwrap();
+        }
+        let binfmt = Binfmt { directory: directory.path().to_path_buf() };
+        binfmt.forget_ours(|entry| entry == "dhow-qemu-arm64-cd");
+        let text = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
+        assert!(text("dhow-qemu-arm64-ab").starts_with("-1"));
+        for name in ["dhow-qemu-arm64-cd", "qemu-aarch64", "register", "status"] {
+            assert_eq!(text(name), TOLD, "{name}");
+        }
     }
 
     #[test]

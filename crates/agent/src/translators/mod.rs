@@ -185,6 +185,8 @@ impl Inner {
             }
             withdrawn.extend(earlier.withdraw(&self.binfmt));
         }
+        // What the kernel did not let go of when it was withdrawn.
+        self.binfmt.forget_ours(|entry| now.iter().any(|one| one.entry == entry));
         used::forget_files(&self.files, &now);
         let mut state = self.state();
         state.used = Some(now);

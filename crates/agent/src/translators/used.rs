@@ -70,11 +70,11 @@ pub(super) fn row(guest: Option<Arch>, file: &TranslatorFile) -> Result<&'static
 impl Used {
     /// Registers it and has it run the test program. What goes wrong is kept as its problem.
     pub fn register(&mut self, binfmt: &Binfmt, files: &Path, reaper: &Reaper) {
-        let tried = self.try_register(binfmt).and_then(|()| prove(files, self.translator.serves, reaper));
+        let tried = self.try_register(binfmt).and_then(|()| prove(files, self.translator, reaper));
         self.problem = tried.err().map(|error| error.to_string()).unwrap_or_default();
         let name = self.translator.name;
         if self.problem.is_empty() {
-            self.version = version(&self.path, reaper);
+            self.version = version(self.translator, &self.path, reaper);
             console::line(format!("dhow: {name} {} serves {}", self.version, self.translator.serves));
         } else {
             console::line(format!(
@@ -144,15 +144,15 @@ impl Used {
 }
 
 /// Has the kernel run a program of the architecture: the one proof that it is served.
-fn prove(files: &Path, serves: Arch, reaper: &Reaper) -> Result<()> {
-    let (path, program) = probe_file(files, serves);
+fn prove(files: &Path, translator: &Translator, reaper: &Reaper) -> Result<()> {
+    let (path, program) = probe_file(files, translator.serves);
     let wrong = |why: String| Error::Translator(format!("it did not run a test program: {why}"));
     fs::File::create(&path)
         .and_then(|mut file| file.write_all(&program))
         .map_err(Error::file("write", &path))?;
     fs::set_permissions(&path, Permissions::from_mode(0o755))
         .map_err(Error::file("make executable", &path))?;
-    match tool::run(reaper, &mut Command::new(&path), PROBE) {
+    match tool::run(reaper, Command::new(&path).envs(translator.environment.iter().copied()), PROBE) {
         Ok((probe::STATUS, _)) => Ok(()),
         Ok((status, tail)) => Err(wrong(format!("it ended with status {status} {tail}"))),
         Err(error) => Err(wrong(error.to_string())),
@@ -160,8 +160,9 @@ fn prove(files: &Path, serves: Arch, reaper: &Reaper) -> Result<()> {
 }
 
 /// The version that a translator tells; nothing when it tells none.
-fn version(path: &Path, reaper: &Reaper) -> String {
-    tool::run(reaper, Command::new(path).arg("--version"), PROBE)
+fn version(translator: &Translator, path: &Path, reaper: &Reaper) -> String {
+    let environment = translator.environment.iter().copied();
+    tool::run(reaper, Command::new(path).arg("--version").envs(environment), PROBE)
         .map_or_else(|_| String::new(), |(_, said)| number(&said))
 }
 
