@@ -19,6 +19,7 @@ mod lock;
 mod manifest;
 mod progress;
 mod recipe;
+mod rootfs;
 mod store;
 pub mod translator;
 
@@ -28,4 +29,5 @@ pub use lock::{Lock, LockedPackage};
 pub use manifest::{Bundle, Manifest, Output};
 pub use progress::{Progress, Step};
 pub use recipe::Recipe;
+pub use rootfs::{Made, Rootfs, rootfs};
 pub use store::{Removed, Store};

@@ -8,6 +8,7 @@ use dhow_model::{Arch, MachineName};
 
 use crate::logs::{Amount, Source};
 use crate::translator::TranslatorVerb;
+use crate::verify::VerifyArgs;
 
 /// A container and sandbox engine that lives in small virtual machines
 #[derive(Debug, Parser)]
@@ -216,6 +217,19 @@ Examples:
         #[command(subcommand)]
         verb: Option<RouteVerb>,
     },
+    /// Prove that containers of another architecture work, program by program
+    #[command(after_long_help = "\
+Gate A: whether anything runs. B: representative programs. C: builds, and a project that mixes architectures. Images are made of
+the distribution's packages, in the store of boot assets, and leave the engine at the end.
+
+PASS; FAIL: the translator misbehaved; UNSUPPORTED: a known gap; INFRA: it could not be tested.
+Exit status: 0 nothing failed, 1 something failed, 2 nothing could be tested.
+
+Examples:
+  dhow verify
+  dhow verify --gate a
+  dhow verify --json --no-progress > report.json")]
+    Verify(VerifyArgs),
     /// Show the version of this command and of the daemon that runs
     #[command(after_long_help = "Example:\n  dhow version --json")]
     Version,

@@ -15,6 +15,7 @@ use crate::house::{AssetsCommand, TranslatorCommand};
 use crate::logs;
 use crate::output::{Output, Style, stderr_is_terminal};
 use crate::translator;
+use crate::verify::VerifyArgs;
 
 /// What to do.
 #[derive(Debug)]
@@ -73,6 +74,8 @@ pub enum Command {
     Ports,
     /// Show, install or remove the route to containers' own addresses.
     Route(RouteVerb),
+    /// Prove translation.
+    Verify(VerifyArgs),
     /// Show versions.
     Version,
     /// Be its daemon.
@@ -122,6 +125,7 @@ pub fn understand(typed: Typed) -> Result<Task> {
         Verb::Ports => Command::Ports,
         Verb::Dns { verb } => Command::Dns(verb.unwrap_or(DnsVerb::Status { place: Where::default() })),
         Verb::Route { verb } => Command::Route(verb.unwrap_or(RouteVerb::Status { place: Where::default() })),
+        Verb::Verify(typed) => Command::Verify(typed),
         Verb::Version => Command::Version,
         Verb::Daemon { detached } => Command::Daemon { detached },
         Verb::Supervise { name } => Command::Supervise(name),

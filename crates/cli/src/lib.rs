@@ -30,6 +30,7 @@ mod status;
 mod text;
 mod translator;
 mod up;
+mod verify;
 mod version;
 
 use std::future::Future;
@@ -80,6 +81,7 @@ fn task_result(house: &dyn House, task: Task) -> Result<u8> {
         Command::Status { timeline } => wait(status::status(&caller, timeline)),
         Command::Inspect(container) => wait(inspect::inspect(&caller, &container)),
         Command::Logs(request) => wait(logs::logs(&caller, &request)),
+        Command::Verify(typed) => wait(verify::verify(&caller, &typed)),
         Command::Version => wait(version::version(&caller)),
         Command::Doctor => doctor::doctor(house, &caller),
         Command::Config(verb) => config::run(&caller, &verb),

@@ -15,7 +15,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (1, &["dhow-home", "dhow-route-helper"]),
     (2, &["dhow-channel", "dhow-assets", "dhow-hypervisor", "dhow-net"]),
     (3, &["dhow-supervisor", "dhow-engine"]),
-    (4, &["dhow-docker"]),
+    (4, &["dhow-docker", "dhow-verify"]),
     (5, &["dhow-daemon", "dhow-cli"]),
     (6, &["dhow"]),
 ];
@@ -27,6 +27,9 @@ const NEVER: &[(&str, &str)] = &[
     ("dhow-cli", "dhow-docker"),
     ("dhow-cli", "dhow-supervisor"),
     ("dhow-cli", "dhow-hypervisor"),
+    // It judges the engine through its public socket, as anybody could.
+    ("dhow-verify", "dhow-engine"),
+    ("dhow-verify", "dhow-supervisor"),
 ];
 /// The guest's program knows only these; the host never imports it.
 const GUEST: (&str, &[&str]) = ("dhow-agent", &["dhow-proto", "dhow-channel", "dhow-model"]);

@@ -77,6 +77,8 @@ impl Store {
                 }
             }
         }
+        // No machine boots from them, and who needs one makes it again.
+        unused.extend(self.entries("images")?);
         let mut removed = Vec::new();
         for path in unused {
             let size = path.symlink_metadata().map_or(0, |metadata| metadata.len());

@@ -8,6 +8,7 @@
 //!  current/ARCH               the manifest that new machines of an architecture boot
 //!  packages/DIGEST            verified packages; DIGEST.part while they are downloaded
 //!  translators/*.json         which packages translators came from
+//!  images/NAME-ARCH.tar       root file systems of containers, and in .json what they were made of: a cache
 //!  uses/ID.json               which home's machines use which digests
 //!  locks/, tmp/               one builder at a time, and its unfinished work
 //! ```
@@ -31,8 +32,8 @@ use crate::error::{At as _, Error, Result};
 use crate::manifest::{Bundle, Manifest};
 use crate::progress::{Report, Step, begin};
 
-const DIRECTORIES: [&str; 9] =
-    ["blobs/sha256", "stamps", "manifests", "current", "packages", "translators", "uses", "locks", "tmp"];
+const DIRECTORIES: [&str; 10] =
+    ["blobs/sha256", "stamps", "manifests", "current", "packages", "translators", "images", "uses", "locks", "tmp"];
 
 /// A directory of boot assets. One that belongs to another user can be read.
 #[derive(Debug, Clone)]
