@@ -10,13 +10,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// A process as proc(5) shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Process {
-    pid: i32,
-    parent: i32,
+pub(super) struct Process {
+    pub(super) pid: i32,
+    pub(super) parent: i32,
     /// As it calls itself.
-    name: String,
+    pub(super) name: String,
     /// Clock ticks since the boot.
-    started: u64,
+    pub(super) started: u64,
 }
 
 /// runc's own name for itself between making a container and becoming its first program (runc 1.1, `nsexec.c`).
@@ -31,7 +31,7 @@ pub fn end(dockerd: u32) -> usize {
     let dockerd = all.iter().find(|process| u32::try_from(process.pid) == Ok(dockerd));
     let mut ended = 0;
     for unstarted in select(&all, dockerd.map(|dockerd| dockerd.started)) {
-        if is_first(unstarted.pid) && is_shim(unstarted.parent) && kill(unstarted) {
+        if is_first(unstarted.pid) && shim_of(unstarted.parent).is_some() && kill(unstarted) {
             ended += 1;
         }
     }
@@ -47,7 +47,8 @@ fn select(all: &[Process], dockerd: Option<u64>) -> impl Iterator<Item = &Proces
     })
 }
 
-fn processes() -> Vec<Process> {
+/// All that there are.
+pub(super) fn processes() -> Vec<Process> {
     let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     numbers.filter_map(process).collect()
@@ -75,15 +76,20 @@ fn is_first(pid: i32) -> bool {
     numbers.len() > 1 && numbers.last() == Some(&"1")
 }
 
-fn is_shim(pid: i32) -> bool {
-    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mut words = line.split('\0');
-    let program = words.next().and_then(|program| Path::new(program).file_name()?.to_str());
-    program == Some(SHIM[0]) && [words.next(), words.next()] == [Some(SHIM[1]), Some(SHIM[2])]
+/// The ID of the container whose shim this is.
+pub(super) fn shim_of(pid: i32) -> Option<String> {
+    shim(&fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?)
+}
+
+fn shim(command_line: &str) -> Option<String> {
+    let mut words = command_line.split('\0');
+    let program = Path::new(words.next()?).file_name()?.to_str()?;
+    let ours = program == SHIM[0] && [words.next()?, words.next()?] == [SHIM[1], SHIM[2]];
+    (ours && words.next()? == "-id").then(|| words.next().map(str::to_owned))?
 }
 
 /// Ends it if it is still who it was.
-fn kill(who: &Process) -> bool {
+pub(super) fn kill(who: &Process) -> bool {
     let held = Pid::from_raw(who.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     held.is_some_and(|held| {
         process(who.pid).as_ref() == Some(who) && pidfd_send_signal(held, Signal::KILL).is_ok()
@@ -117,6 +123,23 @@ mod tests {
         assert_eq!(ended(None), [11, 41]);
     }
 
+    /// As containerd 1.7 starts it.
+    #[test]
+    fn a_shim_is_known_by_its_arguments() {
+        let line = |text: &str| shim(&text.replace(' ', "\0"));
+        let rest = "-address /run/containerd/containerd.sock";
+        assert_eq!(
+            line(&format!("/usr/bin/containerd-shim-runc-v2 -namespace moby -id 0d7c6b {rest}")),
+            Some("0d7c6b".to_owned())
+        );
+        assert_eq!(
+            line(&format!("/usr/bin/containerd-shim-runc-v2 -namespace k8s.io -id 0d7c6b {rest}")),
+            None
+        );
+        assert_eq!(line("sh -namespace moby -id 0d7c6b"), None);
+        assert_eq!(line(""), None);
+    }
+
     #[test]
     fn a_process_is_read_whatever_it_is_called() {
         let stat = "7 (a) (b) S 3 7 7 0 -1 4194560 1 0 0 0 2 1 0 0 20 0 1 0 4711 1 2 3\n";
@@ -126,6 +149,6 @@ mod tests {
         let parent = rustix::process::getppid().unwrap().as_raw_nonzero().get();
         assert_eq!(process(me).unwrap().parent, parent);
         assert!(!is_first(me) || me == 1);
-        assert!(!is_shim(me));
+        assert_eq!(shim_of(me), None);
     }
 }

@@ -1,4 +1,4 @@
-//! dockerd's list of running containers.
+//! dockerd's list of its containers.
 
 use std::io;
 use std::time::Duration;
@@ -14,11 +14,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// The largest list that is read, bytes: some ten thousand containers.
 const LARGEST: u64 = 16 << 20;
 
-/// What running containers publish, as the dockerd at `socket` tells it.
+/// Which containers there are and what those that run publish, as the dockerd at `socket` tells it.
 ///
 /// # Errors
 /// When it does not answer in time, or not with a whole list.
-pub async fn running(socket: &str) -> io::Result<List> {
+pub async fn containers(socket: &str) -> io::Result<List> {
     let answer =
         timeout(LIMIT, ask(socket)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
@@ -33,7 +33,7 @@ pub async fn running(socket: &str) -> io::Result<List> {
 async fn ask(socket: &str) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket).await?;
     // The older protocol, so that the answer is not in chunks and ends with the connection.
-    stream.write_all(b"GET /containers/json HTTP/1.0\r\nHost: docker\r\n\r\n").await?;
+    stream.write_all(b"GET /containers/json?all=1 HTTP/1.0\r\nHost: docker\r\n\r\n").await?;
     let mut answer = Vec::new();
     stream.take(LARGEST).read_to_end(&mut answer).await?;
     Ok(answer)
@@ -65,7 +65,7 @@ mod tests {
                 assert!(stream.read(&mut request).await.unwrap() > 0);
                 stream.write_all(answer.as_bytes()).await.unwrap();
             });
-            let listed = running(socket.to_str().unwrap()).await;
+            let listed = containers(socket.to_str().unwrap()).await;
             assert_eq!(listed.ok().map(|listed| listed.published.len()), expected, "{answer:?}");
             server.await.unwrap();
         }

@@ -21,13 +21,15 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// How often what was listed once is looked at again.
 const CALM: Duration = Duration::from_secs(300);
 
-/// What dockerd says of running containers.
+/// What dockerd says of its containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct List {
     /// The addresses of the host that they publish, and the container's name.
     pub published: BTreeMap<(Protocol, SocketAddr), String>,
     /// Their own addresses.
     pub addresses: BTreeSet<IpAddr>,
+    /// The IDs of all containers, those that do not run included.
+    pub known: BTreeSet<String>,
 }
 
 /// What the guest's kernel says.
@@ -128,7 +130,10 @@ fn grace(binding: &Binding, list: &List, guest: &Guest) -> Duration {
     if guest.starting || guest.addresses.contains(&container) { LONGEST } else { GRACE }
 }
 
-/// Reads dockerd's list of running containers.
+/// As dockerd calls the states of a container that runs.
+const RUNNING: [&str; 3] = ["running", "paused", "restarting"];
+
+/// Reads dockerd's list of all containers.
 ///
 /// # Errors
 /// What is wrong with it: from half a list nothing must follow.
@@ -136,6 +141,10 @@ pub fn parse(list: &[u8]) -> Result<List, serde_json::Error> {
     let containers: Vec<serde_json::Value> = serde_json::from_slice(list)?;
     let mut read = List::default();
     for container in &containers {
+        read.known.extend(container["Id"].as_str().map(str::to_owned));
+        if !container["State"].as_str().is_some_and(|state| RUNNING.contains(&state)) {
+            continue;
+        }
         let name = container["Names"][0].as_str().or(container["Id"].as_str()).unwrap_or_default();
         let ports = container["Ports"].as_array().map(Vec::as_slice).unwrap_or_default();
         let published = ports.iter().filter_map(|port| {
@@ -164,7 +173,7 @@ mod tests {
 
     fn listed(ports: &[u16]) -> List {
         let one = |port: &u16| ((Protocol::Tcp, binding(*port).host), "web".to_owned());
-        List { published: ports.iter().map(one).collect(), addresses: BTreeSet::new() }
+        List { published: ports.iter().map(one).collect(), ..List::default() }
     }
 
     /// Nothing is being started, and nobody has the container's address.
@@ -307,16 +316,18 @@ mod tests {
 
     #[test]
     fn dockerds_list_is_understood() {
-        let text = r#"[{"Id":"ab","Names":["/web"],"Ports":[
+        let text = r#"[{"Id":"ab","Names":["/web"],"State":"running","Ports":[
             {"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},
             {"IP":"::","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},
             {"PrivatePort":443,"Type":"tcp"},
             {"IP":"0.0.0.0","PrivatePort":9,"PublicPort":9,"Type":"sctp"},
             {"IP":"127.0.0.1","PrivatePort":53,"PublicPort":5353,"Type":"udp"}],
             "NetworkSettings":{"Networks":{"a":{"IPAddress":"172.18.0.2","GlobalIPv6Address":""},"b":{"IPAddress":""}}}},
-            {"Id":"cd","Names":[],"Ports":null}]"#;
+            {"Id":"cd","Names":[],"State":"paused","Ports":null},
+            {"Id":"ef","Names":[],"State":"exited","Ports":[{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":81,"Type":"tcp"}]}]"#;
         let listed = parse(text.as_bytes()).unwrap();
         assert_eq!(listed.addresses, [[172, 18, 0, 2].into()].into());
+        assert_eq!(listed.known, ["ab", "cd", "ef"].map(str::to_owned).into());
         let told: Vec<String> = listed
             .published
             .iter()

@@ -22,6 +22,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::kernel::{Kernel, Proc};
+use super::orphans::{self, Orphans};
 use super::reconcile::{self, Found, Guest, List, Reconciler};
 use super::restore::Restoring;
 use super::table::{Answer, Id, Owner, Say, Table};
@@ -152,16 +153,27 @@ impl Ports {
 
     /// Compares what is bound with what dockerd lists, for as long as somebody keeps dockerd running.
     pub async fn reconcile(self, socket: &str, dockerd: watch::Receiver<services::Status>) {
+        let mut orphans = Orphans::default();
         while dockerd.has_changed().is_ok() {
             sleep(reconcile::AGAIN).await;
             let status = dockerd.borrow().clone();
-            if status.state != ServiceState::Running || !self.is_due().await {
+            if status.state != ServiceState::Running || !(orphans.is_due() || self.is_due().await) {
                 continue;
             }
-            match list::running(socket).await {
+            // What is made between this and the list is in the list.
+            let shims = tokio::task::spawn_blocking(orphans::shims).await.unwrap_or_default();
+            match list::containers(socket).await {
                 // From a list of one dockerd nothing follows for the next.
                 Ok(listed) if dockerd.borrow().pid == status.pid => {
-                    self.listed(listed, Instant::now()).await;
+                    let now = Instant::now();
+                    for shim in orphans.look(now, &shims, &listed.known) {
+                        if let Some(id) = orphans::end(&shim) {
+                            console::line(format!(
+                                "dhow: container {id} ran, and no dockerd knows it: it is ended"
+                            ));
+                        }
+                    }
+                    self.listed(listed, now).await;
                 }
                 Ok(_) => {}
                 Err(error) => console::line(format!("dhow: dockerd does not list its containers: {error}")),
