@@ -65,6 +65,21 @@ pub enum Error {
         /// The limit that the caller gave.
         limit: Duration,
     },
+    /// The guest leaves what was sent to it where it is, so its machine cannot be put to sleep without loss.
+    #[error("the guest did not read what was sent to it on the serial channel within {limit:?}")]
+    NotRead {
+        /// The limit that the caller gave.
+        limit: Duration,
+    },
+    /// Somebody has parked the session already.
+    #[error("the serial channel is parked already")]
+    AlreadyParked,
+    /// A parked session was given another port while the first one was still there.
+    #[error("the serial channel's old port did not end within {limit:?}: its hypervisor still runs")]
+    OldPortOpen {
+        /// The limit that the caller gave.
+        limit: Duration,
+    },
     /// The multiplexer's session is over; a new one must be made.
     #[error("the serial channel is closed: {0}")]
     SessionEnded(Ended),

@@ -12,6 +12,10 @@
 //! Every stream begins with a [request](header::Request) and its [answer](header::Answer), so a dial that the other
 //! side refuses ends in the reason. Errors are told apart by [`Error`]. Whoever joins a stream to a Unix socket uses
 //! [`splice()`], which keeps half-close and notices when either side goes away.
+//!
+//! While a machine sleeps its multiplexer is [`Parked`]: streams stay open, and dials wait. Over vsock nothing can be kept: the
+//! connections are the host kernel's, and it resets them when the hypervisor ends, so each stream ends with an error and is
+//! dialled anew after the wake.
 #![deny(unsafe_code)]
 
 mod dial;
@@ -30,7 +34,7 @@ mod vsock;
 pub use dial::Dialer;
 pub use error::{Ended, Error, Result};
 pub use gate::Gate;
-pub use mux::{MAX_STREAMS, Mux};
+pub use mux::{HostPort, MAX_STREAMS, Mux, Parked};
 pub use splice::{hung_up, splice};
 pub use stream::Stream;
 pub use token::{BadToken, Token};

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use dhow_hypervisor::{Hypervisor as _, Qemu, doctor, probe};
+use dhow_hypervisor::{Hypervisor as _, Origin, Qemu, doctor, probe};
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -35,7 +35,7 @@ async fn hold(directory: &Path) -> ExitCode {
     let output = common::logs(directory);
     let holding = tokio::spawn(async move {
         let qemu = Qemu::find(hardware.arch)?;
-        let mut machine = qemu.start(&hardware, output, Vec::new()).await?;
+        let mut machine = qemu.start(&hardware, output, Vec::new(), None, Origin::Boot).await?;
         println!("{}", machine.pid());
         Ok::<_, dhow_hypervisor::Error>(machine.wait().await)
     });

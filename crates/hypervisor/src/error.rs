@@ -122,7 +122,83 @@ pub enum Error {
         /// QMP's description.
         description: String,
     },
+    /// The guest's memory could not be made, read or written.
+    #[error("cannot {doing} the guest's memory: {source}")]
+    Memory {
+        /// What was being done.
+        doing: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file of a saved machine could not be read or written.
+    #[error("the file of a saved machine {}: {source}", path.display())]
+    SavedFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file of a saved machine is not what was written: the machine cannot go on from it, and boots.
+    #[error("the file of a saved machine {} is of no use: {damage}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        damage: Damage,
+    },
+    /// The machine could not be saved; it is paused as before and can be resumed.
+    #[error("the machine cannot be saved: {reason}")]
+    NotSaved {
+        /// The hypervisor's reason.
+        reason: String,
+    },
+    /// The hypervisor ended in the middle of saving: the guest is gone as after a power cut.
+    #[error("while the machine was saved the hypervisor {0}")]
+    EndedWhileSaving(Box<Exit>),
+    /// The hypervisor refused a saved machine.
+    #[error("the saved machine cannot be loaded: the hypervisor {0}")]
+    NotRestored(Box<Exit>),
     /// This machine, backend or host cannot do that.
     #[error("{0}")]
     Unsupported(String),
+}
+
+/// What is wrong with a file of a saved machine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Damage {
+    /// It is shorter or longer than it was.
+    #[error("it has {found} bytes instead of {expected}")]
+    Length {
+        /// Bytes that were written.
+        expected: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// It is no dump of a memory, or of another version.
+    #[error("it is not a dump of a memory that this version of Dhow reads")]
+    Format,
+    /// It is a dump of a larger or smaller memory.
+    #[error("it holds a memory of {found} bytes instead of {expected}")]
+    Size {
+        /// What the machine has.
+        expected: u64,
+        /// What the file has.
+        found: u64,
+    },
+    /// It is another dump than the one that was asked for, or its own description has changed.
+    #[error("its description does not have the checksum that was noted")]
+    Description,
+    /// Its description contradicts itself.
+    #[error("its description makes no sense at byte {at}")]
+    Nonsense {
+        /// Where.
+        at: u64,
+    },
+    /// Its content has changed.
+    #[error("what it holds at byte {at} does not have the checksum that was noted")]
+    Content {
+        /// Where the block begins in the file.
+        at: u64,
+    },
 }

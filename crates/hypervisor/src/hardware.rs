@@ -29,6 +29,8 @@ pub struct Hardware {
     pub boot_config: PathBuf,
     /// The guest's network.
     pub network: Network,
+    /// Directories of the host that other processes serve. Linux only.
+    pub shares: Vec<Share>,
     /// Unix socket for the control protocol (QMP); made at the start, mode 0600, removed at the end.
     pub qmp: PathBuf,
     /// The machine's name.
@@ -46,6 +48,16 @@ pub struct Disk {
     pub access: Access,
 }
 
+/// A virtio file system that another process serves (vhost-user) behind a Unix socket that it listens on already. The
+/// guest's memory is shared with that process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The socket.
+    pub socket: PathBuf,
+    /// How the guest knows it, at most 36 bytes: `mount -t virtiofs TAG /there`.
+    pub tag: String,
+}
+
 /// What a guest may do with a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -53,6 +65,8 @@ pub enum Access {
     ReadOnly,
     /// Read, write and discard; one machine at a time.
     ReadWrite,
+    /// Read, and write to a copy that is thrown away with the guest; the image itself is opened for reading only.
+    Throwaway,
 }
 
 /// The device behind the channel (spec 8.1).
@@ -62,6 +76,16 @@ pub enum ChannelDevice {
     Vsock(GuestCid),
     /// A virtio-serial port on a Unix socket; made at the start, mode 0600, removed at the end.
     Serial(PathBuf),
+}
+
+impl ChannelDevice {
+    /// Whether streams over it can outlive a save and a restore of the machine. Over a serial port they do, if the host's end
+    /// is parked meanwhile. A vsock's connections are the host kernel's and end with the hypervisor; a guest that is loaded is
+    /// told so (`VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`) and resets its own: every stream must be dialled anew.
+    #[must_use]
+    pub const fn streams_survive_a_restore(&self) -> bool {
+        matches!(self, Self::Serial(_))
+    }
 }
 
 /// The guest's network.

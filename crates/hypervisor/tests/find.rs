@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use dhow_hypervisor::{ChannelDevice, Error, How, Hypervisor as _, Output, Qemu, Running, probe};
+use dhow_hypervisor::{ChannelDevice, Error, How, Hypervisor as _, Origin, Output, Qemu, Running, probe};
 use dhow_model::{Arch, GuestCid};
 
 mod common;
@@ -79,7 +79,7 @@ async fn fails(body: &str, channel: Option<ChannelDevice>) -> Error {
     if let Some(channel) = channel {
         hardware.channel = channel;
     }
-    let error = qemu.start(&hardware, Output::discard(), Vec::new()).await.map(drop).unwrap_err();
+    let error = qemu.start(&hardware, Output::discard(), Vec::new(), None, Origin::Boot).await.map(drop).unwrap_err();
     assert!(!hardware.qmp.exists(), "the control socket stays behind");
     error
 }
@@ -121,7 +121,7 @@ c.sendall(b'{"return": {}, "id": 0}\n')
     fake(dir, "10.0.2", &format!("python3 {} \"$@\"\n{body}", program.display()));
     let qemu = Qemu::find_in(Arch::Amd64, dir.as_os_str()).unwrap();
     let hardware = common::hardware(dir, common::IDLE);
-    qemu.start(&hardware, common::logs(dir), Vec::new()).await.unwrap()
+    qemu.start(&hardware, common::logs(dir), Vec::new(), None, Origin::Boot).await.unwrap()
 }
 
 /// Spec 9.1: the logs are bounded, whatever a guest prints, and the newest lines are there.

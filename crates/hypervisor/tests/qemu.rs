@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dhow_home::lock::FileLock;
-use dhow_hypervisor::{Error, How, Hypervisor as _, Output};
+use dhow_hypervisor::{Error, How, Hypervisor as _, Origin, Output};
 
 /// Waits for a fact, with a limit.
 async fn until(limit: Duration, mut fact: impl FnMut() -> bool) -> bool {
@@ -36,7 +36,7 @@ async fn a_machine_starts_and_quits_and_leaves_no_socket() {
     let dir = tempfile::tempdir().unwrap();
     let hardware = common::hardware(dir.path(), common::IDLE);
     for _ in 0..2 {
-        let mut machine = qemu.start(&hardware, common::logs(dir.path()), Vec::new()).await.unwrap();
+        let mut machine = qemu.start(&hardware, common::logs(dir.path()), Vec::new(), None, Origin::Boot).await.unwrap();
         assert!(hardware.qmp.exists());
         drop(machine.serial().await.unwrap());
         machine.pause().await.unwrap();
@@ -61,7 +61,7 @@ async fn qemu_runs_in_its_sandbox_with_nothing_but_the_descriptors_it_was_given(
     let dir = tempfile::tempdir().unwrap();
     let hardware = common::hardware(dir.path(), common::IDLE);
     let unrelated = tempfile::tempfile_in(dir.path()).unwrap();
-    let machine = qemu.start(&hardware, Output::discard(), Vec::new()).await.unwrap();
+    let machine = qemu.start(&hardware, Output::discard(), Vec::new(), None, Origin::Boot).await.unwrap();
     let status = process(machine.pid()).unwrap();
     assert!(status.contains("Seccomp:\t2"), "{status}");
     let open: Vec<_> = std::fs::read_dir(format!("/proc/{}/fd", machine.pid()))
@@ -80,7 +80,7 @@ async fn only_its_user_can_reach_the_sockets_of_a_machine() {
     let Some(qemu) = common::qemu() else { return };
     let dir = tempfile::tempdir().unwrap();
     let hardware = common::hardware(dir.path(), common::IDLE);
-    let _machine = qemu.start(&hardware, Output::discard(), Vec::new()).await.unwrap();
+    let _machine = qemu.start(&hardware, Output::discard(), Vec::new(), None, Origin::Boot).await.unwrap();
     for socket in [hardware.qmp, dir.path().join("channel.sock")] {
         assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -93,13 +93,13 @@ async fn a_machine_that_is_killed_or_dropped_is_gone_with_its_sockets() {
     let Some(qemu) = common::qemu() else { return };
     let dir = tempfile::tempdir().unwrap();
     let hardware = common::hardware(dir.path(), common::IDLE);
-    let mut machine = qemu.start(&hardware, Output::discard(), Vec::new()).await.unwrap();
+    let mut machine = qemu.start(&hardware, Output::discard(), Vec::new(), None, Origin::Boot).await.unwrap();
     machine.kill().await.unwrap();
     assert_eq!(machine.wait().await.how, How::Signal(9));
     machine.kill().await.unwrap();
     assert!(!hardware.qmp.exists());
 
-    let machine = qemu.start(&hardware, Output::discard(), Vec::new()).await.unwrap();
+    let machine = qemu.start(&hardware, Output::discard(), Vec::new(), None, Origin::Boot).await.unwrap();
     let pid = machine.pid();
     drop(machine);
     assert!(until(Duration::from_secs(2), || process(pid).is_none() && !hardware.qmp.exists()).await);
@@ -111,7 +111,7 @@ async fn a_guest_that_resets_ends_its_machine_with_the_cause() {
     let Some(qemu) = common::qemu() else { return };
     let dir = tempfile::tempdir().unwrap();
     let hardware = common::hardware(dir.path(), common::RESET);
-    match qemu.start(&hardware, Output::discard(), Vec::new()).await {
+    match qemu.start(&hardware, Output::discard(), Vec::new(), None, Origin::Boot).await {
         Ok(mut machine) => {
             for _ in 0..3 {
                 drop(tokio::time::timeout(Duration::from_millis(1), machine.wait()).await);
@@ -132,16 +132,16 @@ async fn a_data_image_in_use_is_a_typed_error_and_a_root_image_is_shared() {
     let Some(qemu) = common::qemu() else { return };
     let dir = tempfile::tempdir().unwrap();
     let first = common::hardware(dir.path(), common::IDLE);
-    let _machine = qemu.start(&first, Output::discard(), Vec::new()).await.unwrap();
+    let _machine = qemu.start(&first, Output::discard(), Vec::new(), None, Origin::Boot).await.unwrap();
 
     let mut second = first.clone();
     second.qmp = dir.path().join("second.qmp");
     second.channel = dhow_hypervisor::ChannelDevice::Serial(dir.path().join("second.sock"));
-    let error = qemu.start(&second, Output::discard(), Vec::new()).await.map(drop).unwrap_err();
+    let error = qemu.start(&second, Output::discard(), Vec::new(), None, Origin::Boot).await.map(drop).unwrap_err();
     assert!(matches!(&error, Error::DiskInUse { path } if path.ends_with("data.img")), "{error}");
 
     second.disks.pop();
-    qemu.start(&second, Output::discard(), Vec::new()).await.unwrap();
+    qemu.start(&second, Output::discard(), Vec::new(), None, Origin::Boot).await.unwrap();
 }
 
 /// Spec 6.8: a lock that the hypervisor inherits holds as long as it lives, although its first owner has let go.
@@ -153,7 +153,7 @@ async fn an_inherited_lock_is_held_until_the_hypervisor_has_ended() {
     let path = dir.path().join("data.lock");
     let file = std::fs::File::create(&path).unwrap();
     file.try_lock().unwrap();
-    let mut machine = qemu.start(&hardware, Output::discard(), vec![file.into()]).await.unwrap();
+    let mut machine = qemu.start(&hardware, Output::discard(), vec![file.into()], None, Origin::Boot).await.unwrap();
     assert!(FileLock::try_exclusive(&path).unwrap().is_none());
     machine.kill().await.unwrap();
     assert!(FileLock::try_exclusive(&path).unwrap().is_some());

@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 use dhow_assets::guest::modules::Modules;
 use dhow_assets::image::cpio;
 use dhow_assets::image::tree::{Content, Tree};
-use dhow_hypervisor::{ChannelDevice, Hardware, Hypervisor as _, Network, Output, Qemu, Running, cmdline};
+use dhow_hypervisor::{
+    ChannelDevice, Hardware, Hypervisor as _, Network, Origin, Output, Qemu, Running, cmdline,
+};
 use dhow_model::egress::Policy;
 use dhow_model::{Accelerator, Arch, MachineName, Size, network};
 use dhow_net::dns::{Dns, Names, Upstreams};
@@ -102,11 +104,12 @@ async fn boot(directory: &Path, socket: PathBuf, port: u16, console: mpsc::Sende
         channel: ChannelDevice::Serial(directory.join("channel.sock")),
         boot_config: file("boot.json", b"{}"),
         network: Network::VhostUser { socket, mac: network::GUEST_MAC },
+        shares: Vec::new(),
         qmp: directory.join("qmp.sock"),
         name: MachineName::native(),
     };
     let output = Output { console: Box::new(Lines(console)), log: Box::new(std::io::stderr()) };
-    Qemu::find(Arch::Amd64).unwrap().start(&hardware, output, Vec::new()).await.unwrap()
+    Qemu::find(Arch::Amd64).unwrap().start(&hardware, output, Vec::new(), None, Origin::Boot).await.unwrap()
 }
 
 fn initrd(modules: &Path, port: u16) -> Tree {

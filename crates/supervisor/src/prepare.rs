@@ -88,6 +88,7 @@ pub fn hardware(dir: &MachineDir, spec: &MachineSpec, image: &DataImage, reach: 
         },
         boot_config: path,
         network: network_device(dir),
+        shares: Vec::new(),
         qmp: dir.qmp_socket(),
         name: spec.name.clone(),
     })

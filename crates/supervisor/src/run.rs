@@ -8,7 +8,7 @@ use dhow_channel::{Dialer, Mux, hub};
 use dhow_home::lock::{FileLock, LockError};
 use dhow_home::rotating::Rotating;
 use dhow_home::{Home, LastEnd, MachineDir, socket};
-use dhow_hypervisor::{Hypervisor, Output, Qemu, Running};
+use dhow_hypervisor::{Hypervisor, Origin, Output, Qemu, Running};
 use dhow_model::{Config, MachineName, MachineSpec};
 use dhow_proto::supervisor::Phase;
 use tokio::sync::mpsc;
@@ -202,7 +202,7 @@ async fn hypervise(
         let copy = image.lock.file().try_clone();
         let inherit =
             vec![OwnedFd::from(copy.map_err(|source| Error::File { path: dir.data_image(), source })?)];
-        match qemu.start(&hardware, output(&dir)?, inherit).await {
+        match qemu.start(&hardware, output(&dir)?, inherit, None, Origin::Boot).await {
             Ok(running) => return Ok((running, reach)),
             Err(dhow_hypervisor::Error::CidTaken(cid)) if refused.insert(cid) => {
                 tracing::info!(%cid, "the context ID is taken by another program; trying the next");

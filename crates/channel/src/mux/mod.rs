@@ -8,24 +8,31 @@
 //!
 //! The [handshake] finds the session's beginning among what an earlier one left in the port. Then yamux runs: one task
 //! owns it on each side, and a stream that nobody reads stops at its own window and holds up no other. The [records]
-//! inside a stream give it what yamux lacks: an end that is told apart from a reset.
+//! inside a stream give it what yamux lacks: an end that is told apart from a reset. While the machine sleeps the host's end
+//! is [parked](Mux::park), and goes on over another [port](HostPort) when it wakes.
 
 mod driver;
+mod frames;
 pub(crate) mod handshake;
+mod park;
 mod port;
 mod records;
+mod switch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use dhow_model::Port;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::BufReader;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use driver::{Open, Session};
+pub use park::Parked;
 pub use records::MuxStream;
+use switch::Switch;
+pub use switch::HostPort;
 
 use crate::header::Request;
 use crate::{Dialer, Ended, Error, Result, Stream};
@@ -38,11 +45,12 @@ pub const MAX_STREAMS: usize = 1024;
 const BUFFER: usize = 64 * 1024;
 
 /// The host's end of the multiplexer on a virtio-serial port (spec 8.1). Dropping it ends its session and every stream.
-#[derive(Debug)]
 pub struct Mux {
     line: Line,
+    switch: Switch,
     task: JoinHandle<()>,
-    _cancel: DropGuard,
+    cancel: CancellationToken,
+    _end: DropGuard,
 }
 
 /// What a dialler needs of a session; costs nothing to clone.
@@ -59,26 +67,27 @@ impl Mux {
     ///
     /// # Errors
     /// When the agent does not answer in time, speaks another version, or the port fails.
-    pub async fn connect<P>(port: P, limit: Duration) -> Result<Self>
-    where
-        P: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let mut port = BufReader::with_capacity(BUFFER, port);
+    pub async fn connect(port: impl HostPort, limit: Duration) -> Result<Self> {
+        let switch = Switch::new(port);
+        let mut port = BufReader::with_capacity(BUFFER, switch.clone());
         tokio::time::timeout(limit, handshake::host(&mut port))
             .await
             .map_err(|_| Error::HandshakeTimedOut { limit })??;
+        switch.begin();
         let (opens, requests) = mpsc::channel(64);
         let (report, ended) = watch::channel(None);
         let cancel = CancellationToken::new();
         let session = Session::host(port);
-        let stop = cancel.clone();
+        let (stop, port) = (cancel.clone(), switch.clone());
         let task = tokio::spawn(async move {
             let why = session.drive(requests, &stop, drop).await;
+            port.close();
             tracing::debug!(%why, "the serial channel's session ended");
             report.send_replace(Some(why));
         });
         let slots = Arc::new(Semaphore::new(MAX_STREAMS));
-        Ok(Self { line: Line { opens, slots, ended }, task, _cancel: cancel.drop_guard() })
+        let end = cancel.clone().drop_guard();
+        Ok(Self { line: Line { opens, slots, ended }, switch, task, cancel, _end: end })
     }
 
     /// How to open streams on this session.
@@ -100,11 +109,17 @@ impl Mux {
 
     /// Ends the session and waits until its task is gone.
     pub async fn close(self) {
-        let Self { task, _cancel, .. } = self;
-        drop(_cancel);
+        let Self { task, cancel, .. } = self;
+        cancel.cancel();
         if let Err(error) = task.await {
             tracing::warn!(%error, "the serial channel's task failed");
         }
+    }
+}
+
+impl std::fmt::Debug for Mux {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mux").field("streams", &self.streams()).finish_non_exhaustive()
     }
 }
 

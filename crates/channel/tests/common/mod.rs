@@ -131,6 +131,8 @@ impl Shared {
     }
 }
 
+impl dhow_channel::HostPort for Shared {}
+
 impl AsyncRead for Shared {
     fn poll_read(
         self: std::pin::Pin<&mut Self>,

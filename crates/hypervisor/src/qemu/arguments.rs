@@ -14,7 +14,7 @@ use dhow_model::network::MTU;
 
 use super::{QemuVersion, clock};
 use crate::board::board;
-use crate::{Access, ChannelDevice, Disk, Hardware, Network};
+use crate::{Access, ChannelDevice, Disk, Hardware, Network, Share};
 
 /// What only one start decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub struct Given {
     pub channel: Option<RawFd>,
     /// Rate of the emulated processor's time stamp counter in kilohertz, where the host knows it.
     pub tsc_khz: Option<u32>,
+    /// The guest's memory, where it is ours.
+    pub memory: Option<RawFd>,
+    /// Whether the guest's state comes from elsewhere, so that nothing boots.
+    pub incoming: bool,
 }
 
 /// QEMU's own seccomp filter: no system call that gives more rights, starts a program or changes scheduling (spec 9.4).
@@ -35,7 +39,7 @@ pub(super) const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=
 #[must_use]
 pub fn arguments(hardware: &Hardware, _version: &QemuVersion, given: &Given) -> Vec<OsString> {
     let mut line = Line::default();
-    machine(&mut line, hardware);
+    machine(&mut line, hardware, given);
     kernel(&mut line, hardware, given);
     control(&mut line, given);
     console_and_channel(&mut line, hardware, given);
@@ -43,13 +47,20 @@ pub fn arguments(hardware: &Hardware, _version: &QemuVersion, given: &Given) -> 
         block(&mut line, number, disk);
     }
     network(&mut line, &hardware.network);
+    for (number, share) in hardware.shares.iter().enumerate() {
+        file_system(&mut line, number, share);
+    }
     line.add("-object", "rng-builtin,id=entropy");
     line.add("-device", "virtio-rng-pci,rng=entropy");
     line.add("-device", "virtio-balloon-pci,free-page-reporting=on");
+    if given.incoming {
+        line.flag("-S");
+        line.add("-incoming", "defer");
+    }
     line.0
 }
 
-fn machine(line: &mut Line, hardware: &Hardware) {
+fn machine(line: &mut Line, hardware: &Hardware, given: &Given) {
     let board = board(hardware.arch, hardware.accelerator);
     line.add("-name", &format!("{},debug-threads=on", hardware.name));
     line.flag("-nodefaults");
@@ -59,13 +70,11 @@ fn machine(line: &mut Line, hardware: &Hardware) {
     if cfg!(target_os = "linux") {
         line.add("-sandbox", SANDBOX);
     }
-    if shares_memory(&hardware.network) {
-        line.add("-machine", &format!("{},memory-backend=memory", board.machine));
-        // Sealed, which is the default: whoever maps it need not fear that it shrinks.
-        let size = hardware.memory.as_mib();
-        line.add("-object", &format!("memory-backend-memfd,id=memory,size={size}M,share=on,seal=on"));
-    } else {
-        line.add("-machine", board.machine);
+    let backend = memory(hardware, given);
+    let of_memory = if backend.is_some() { ",memory-backend=memory" } else { "" };
+    line.add("-machine", &format!("{}{of_memory}", board.machine));
+    if let Some(backend) = backend {
+        line.add("-object", &backend);
     }
     line.add("-accel", board.accel);
     line.add("-cpu", board.cpu);
@@ -73,9 +82,25 @@ fn machine(line: &mut Line, hardware: &Hardware) {
     line.add("-m", &format!("{}M", hardware.memory.as_mib()));
 }
 
+/// Memory that other processes see too. Ours is opened by its descriptor's name: QEMU leaves out of a machine's saved state
+/// only memory that is shared *and* a file with a name (`migrate_ram_is_ignored`).
+fn memory(hardware: &Hardware, given: &Given) -> Option<String> {
+    let size = hardware.memory.as_mib();
+    match given.memory {
+        Some(fd) => {
+            Some(format!("memory-backend-file,id=memory,size={size}M,share=on,mem-path=/proc/self/fd/{fd}"))
+        }
+        // Sealed, which is the default: whoever maps it need not fear that it shrinks.
+        None if shares_memory(hardware) => {
+            Some(format!("memory-backend-memfd,id=memory,size={size}M,share=on,seal=on"))
+        }
+        None => None,
+    }
+}
+
 /// Whether another process than QEMU reads and writes the guest's memory.
-fn shares_memory(network: &Network) -> bool {
-    matches!(network, Network::VhostUser { .. })
+fn shares_memory(hardware: &Hardware) -> bool {
+    matches!(hardware.network, Network::VhostUser { .. }) || !hardware.shares.is_empty()
 }
 
 fn kernel(line: &mut Line, hardware: &Hardware, given: &Given) {
@@ -119,6 +144,7 @@ fn block(line: &mut Line, number: usize, disk: &Disk) {
     let (read_only, discard) = match disk.access {
         Access::ReadOnly => ("on", "ignore"),
         Access::ReadWrite => ("off", "unmap"),
+        Access::Throwaway => return throwaway(line, number, disk),
     };
     let node = disk_node(number);
     let zeroes = if disk.access == Access::ReadWrite { ",detect-zeroes=unmap" } else { "" };
@@ -136,6 +162,18 @@ fn block(line: &mut Line, number: usize, disk: &Disk) {
         &format!(
             "driver=raw,node-name={node},file=file{number},read-only={read_only},discard={discard}{zeroes}"
         ),
+    );
+    line.add("-device", &format!("virtio-blk-pci,drive={node},serial={}", escape(&disk.serial)));
+}
+
+/// QEMU makes a temporary file for what the guest writes, and removes its name at once (`snapshot=on`).
+fn throwaway(line: &mut Line, number: usize, disk: &Disk) {
+    let node = disk_node(number);
+    line.with_path(
+        "-drive",
+        &format!("if=none,id={node},format=raw,snapshot=on,aio=threads,discard=unmap,file="),
+        &disk.path,
+        "",
     );
     line.add("-device", &format!("virtio-blk-pci,drive={node},serial={}", escape(&disk.serial)));
 }
@@ -160,6 +198,13 @@ fn network(line: &mut Line, network: &Network) {
         }
         Network::None => line.add("-nic", "none"),
     }
+}
+
+/// A queue as long as the device's default would make each burst of a file system's requests wait.
+fn file_system(line: &mut Line, number: usize, share: &Share) {
+    line.with_path("-chardev", &format!("socket,id=share{number},path="), &share.socket, "");
+    let tag = escape(&share.tag);
+    line.add("-device", &format!("vhost-user-fs-pci,chardev=share{number},tag={tag},queue-size=1024"));
 }
 
 fn address(mac: [u8; 6]) -> String {

@@ -4,12 +4,13 @@ mod arguments;
 mod clock;
 mod find;
 mod running;
+mod state;
 #[cfg(test)]
 mod tests;
 mod version;
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -19,7 +20,7 @@ use tokio::net::UnixStream;
 
 use crate::process::{Launch, Process};
 use crate::qmp::Qmp;
-use crate::{ChannelDevice, Error, Hardware, Hypervisor, Output, Result, Running, output};
+use crate::{ChannelDevice, Error, Hardware, Hypervisor, Memory, Origin, Output, Result, Running, output};
 
 pub use arguments::{Given, arguments};
 pub(crate) use find::{ask, greets_in_its_sandbox};
@@ -85,6 +86,8 @@ impl Hypervisor for Qemu {
         hardware: &Hardware,
         output: Output,
         inherit: Vec<OwnedFd>,
+        memory: Option<&Memory>,
+        origin: Origin<'_>,
     ) -> Result<Box<dyn Running>> {
         if hardware.arch != self.arch {
             let (have, want) = (self.arch, hardware.arch);
@@ -92,6 +95,11 @@ impl Hypervisor for Qemu {
                 "this QEMU runs {have} guests, and this machine is {want}"
             )));
         }
+        let loading = match origin {
+            Origin::Boot => None,
+            Origin::Saved(saved) => Some(state::Loading::open(&saved, memory, hardware)?),
+        };
+        let memory_fd = memory.map(copy_of).transpose()?;
         let qmp = listen(&hardware.qmp)?;
         let channel = match &hardware.channel {
             ChannelDevice::Serial(path) => Some((listen(path)?, path.clone())),
@@ -101,6 +109,8 @@ impl Hypervisor for Qemu {
             qmp: qmp.as_raw_fd(),
             channel: channel.as_ref().map(|(listener, _)| listener.as_raw_fd()),
             tsc_khz: clock::rate(hardware).await,
+            memory: memory_fd.as_ref().map(AsRawFd::as_raw_fd),
+            incoming: loading.is_some(),
         };
         let arguments = arguments(hardware, &self.version, &given);
         let mut command = Command::new(&self.path);
@@ -111,6 +121,7 @@ impl Hypervisor for Qemu {
         let mut remove = vec![hardware.qmp.clone()];
         let mut descriptors = inherit;
         descriptors.push(qmp);
+        descriptors.extend(memory_fd);
         let mut serial = None;
         if let Some((listener, path)) = channel {
             descriptors.push(listener);
@@ -119,8 +130,22 @@ impl Hypervisor for Qemu {
         }
         let name = format!("qemu-{}", hardware.name);
         let process = Process::launch(Launch { name, command, output, inherit: descriptors, remove }).await?;
-        running::greet(process, hardware, serial).await
+        let Some(loading) = loading else {
+            let machine = running::greet(process, hardware, serial, memory.is_some()).await?;
+            return Ok(Box::new(machine));
+        };
+        let (machine, filled) =
+            tokio::join!(running::greet(process, hardware, serial, true), loading.fill());
+        let mut machine = machine?;
+        let devices = filled?;
+        machine.load(devices).await?;
+        Ok(Box::new(machine))
     }
+}
+
+/// A descriptor of the memory for a process to inherit.
+fn copy_of(memory: &Memory) -> Result<OwnedFd> {
+    memory.as_fd().try_clone_to_owned().map_err(|source| Error::Memory { doing: "share", source })
 }
 
 /// Connects QMP to a fresh QEMU. The listening socket was made here, so the connection waits in its backlog until QEMU

@@ -24,6 +24,7 @@ fn hardware(arch: Arch, accelerator: Accelerator, channel: ChannelDevice) -> Har
         channel,
         boot_config: file("native/boot.json"),
         network: Network::Stream { socket: file("run/native.net"), mac: [2, 0, 0, 0, 0, 0x1f] },
+        shares: Vec::new(),
         qmp: file("run/native.qmp"),
         name: MachineName::native(),
     }
@@ -35,7 +36,7 @@ fn shown(hardware: &Hardware) -> String {
         ChannelDevice::Serial(_) => Some(6),
         ChannelDevice::Vsock(_) => None,
     };
-    let given = Given { qmp: 5, channel, tsc_khz: None };
+    let given = Given { qmp: 5, channel, tsc_khz: None, memory: None, incoming: false };
     let words = arguments(hardware, &Qemu::OLDEST, &given);
     let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
     words.join(" ").replace(" -", "\n-")
@@ -92,7 +93,7 @@ fn a_network_device_of_another_process_shares_the_guests_memory() {
 #[test]
 fn the_rate_of_the_clock_is_added_to_the_command_line_of_the_kernel() {
     let hardware = hardware(Arch::Amd64, Accelerator::Tcg, ChannelDevice::Vsock(GuestCid::FIRST));
-    let given = Given { qmp: 5, channel: None, tsc_khz: Some(2_600_000) };
+    let given = Given { qmp: 5, channel: None, tsc_khz: Some(2_600_000), memory: None, incoming: false };
     let words = arguments(&hardware, &Qemu::OLDEST, &given);
     let expected = format!("{} tsc_early_khz=2600000 tsc=nowatchdog", hardware.cmdline);
     assert!(words.iter().any(|word| word == expected.as_str()), "{words:?}");

@@ -13,6 +13,16 @@ pub const IDLE: &[u8] = &[0xfa, 0xf4, 0xeb, 0xfd];
 /// of six zero bytes behind the code.
 pub const RESET: &[u8] = &[0x0f, 0x01, 0x1d, 0x08, 0x00, 0x10, 0x00, 0xcc, 0, 0, 0, 0, 0, 0];
 
+/// Counts in a register and writes each number to memory: `xor eax, eax; inc eax; mov [0x200000], eax; jmp $-6`.
+pub const COUNT: &[u8] = &[0x31, 0xc0, 0x40, 0xa3, 0x00, 0x00, 0x20, 0x00, 0xeb, 0xf8];
+/// Where in the guest's memory [`COUNT`] writes.
+pub const COUNT_AT: u64 = 0x20_0000;
+/// The same for Arm64, which has its memory from 1 GiB on: `mov w0, 0; mov x1, 0x42000000; add w0, w0, 1; str w0, [x1];
+/// b $-8`.
+pub const COUNT_ARM: [u32; 5] = [0x5280_0000, 0xd2a8_4001, 0x1100_0400, 0xb900_0020, 0x17ff_fffe];
+/// Where in the guest's memory [`COUNT_ARM`] writes.
+pub const COUNT_ARM_AT: u64 = 0x200_0000;
+
 /// A 32-bit ELF file with a PVH note (Xen's `XEN_ELFNOTE_PHYS32_ENTRY`), which QEMU boots as it boots a `vmlinux`. The code
 /// is loaded and entered at 1 MiB.
 pub fn pvh_kernel(code: &[u8]) -> Vec<u8> {
@@ -65,14 +75,32 @@ pub fn hardware(dir: &Path, code: &[u8]) -> Hardware {
         channel: ChannelDevice::Serial(dir.join("channel.sock")),
         boot_config: file("boot.json", b"{}"),
         network: Network::User,
+        shares: Vec::new(),
         qmp: dir.join("qmp.sock"),
         name: MachineName::native(),
     }
 }
 
+/// A machine in `dir` that counts in its memory, and where.
+pub fn counting(dir: &Path, arch: Arch) -> (Hardware, u64) {
+    let mut hardware = hardware(dir, COUNT);
+    if arch == Arch::Amd64 {
+        return (hardware, COUNT_AT);
+    }
+    let code: Vec<u8> = COUNT_ARM.iter().flat_map(|word| word.to_le_bytes()).collect();
+    dhow_home::atomic::write(&hardware.kernel, &code, 0o600).unwrap();
+    hardware.arch = arch;
+    (hardware, COUNT_ARM_AT)
+}
+
 /// QEMU for x86-64 guests, or a note that it is not here.
 pub fn qemu() -> Option<Qemu> {
-    match Qemu::find(Arch::Amd64) {
+    qemu_for(Arch::Amd64)
+}
+
+/// QEMU for guests of this architecture, or a note that it is not here.
+pub fn qemu_for(arch: Arch) -> Option<Qemu> {
+    match Qemu::find(arch) {
         Ok(qemu) => Some(qemu),
         Err(error) => {
             eprintln!("skipped: {error}");
