@@ -20,7 +20,8 @@ pub trait Hypervisor: Send + Sync {
     /// one that was saved is loaded and paused, and [`resume`](Running::resume) lets it go on.
     ///
     /// `memory` is the guest's RAM, as large as the hardware says; a machine that shall be saved needs one. Without it the
-    /// hypervisor makes its own. For a saved guest it must be new: it is filled here, while the hypervisor starts.
+    /// hypervisor makes its own. For a saved guest it is new, and filled here while the hypervisor starts, or it is the one that
+    /// the guest had.
     ///
     /// `inherit` are descriptors that the hypervisor keeps open and does not use: a lock on them holds as long as it
     /// lives, even when this process is killed.
@@ -56,10 +57,8 @@ pub struct Saved<'a> {
     pub devices: &'a Path,
     /// What was written to it.
     pub devices_written: Dumped,
-    /// File of the memory.
-    pub memory: &'a Path,
-    /// What was written to it.
-    pub memory_written: Dumped,
+    /// File of the memory, and what was written to it; none when the [`Memory`] that is handed over holds the guest's still.
+    pub memory: Option<(&'a Path, Dumped)>,
 }
 
 /// A running guest. It is killed when this is dropped, and when this process dies.

@@ -24,9 +24,6 @@ const LARGEST: u64 = 256 << 20;
 /// How often to ask how a migration goes when no event tells.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How QEMU knows the descriptor.
-const NAME: &str = "state";
-
 /// How a migration ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -39,8 +36,7 @@ pub(super) enum Outcome {
 pub(super) struct Loading {
     devices: File,
     memory: Memory,
-    file: PathBuf,
-    written: Dumped,
+    file: Option<(PathBuf, Dumped)>,
 }
 
 impl Loading {
@@ -52,22 +48,24 @@ impl Loading {
         if memory.size() != hardware.memory {
             let (expected, found) = (hardware.memory.as_bytes(), memory.size().as_bytes());
             let damage = Damage::Size { expected, found };
-            return Err(Error::Damaged { path: saved.memory.to_owned(), damage });
+            let path = saved.memory.map_or(saved.devices, |(path, _)| path);
+            return Err(Error::Damaged { path: path.to_owned(), damage });
         }
         Ok(Self {
             devices: checked(saved.devices, &saved.devices_written)?,
             memory: memory.clone(),
-            file: saved.memory.to_owned(),
-            written: saved.memory_written,
+            file: saved.memory.map(|(path, written)| (path.to_owned(), written)),
         })
     }
 
-    /// Fills the memory, and gives the devices' state.
+    /// Fills the memory, if it is not full already, and gives the devices' state.
     pub(super) async fn fill(self) -> Result<OwnedFd> {
-        let Self { devices, memory, file, written } = self;
-        let filling = tokio::task::spawn_blocking(move || memory.fill(&file, &written));
-        let stopped = |error| Error::Memory { doing: "fill", source: std::io::Error::other(error) };
-        filling.await.map_err(stopped)??;
+        let Self { devices, memory, file } = self;
+        if let Some((file, written)) = file {
+            let filling = tokio::task::spawn_blocking(move || memory.fill(&file, &written));
+            let stopped = |error| Error::Memory { doing: "fill", source: std::io::Error::other(error) };
+            filling.await.map_err(stopped)??;
+        }
         Ok(devices.into())
     }
 }
@@ -100,8 +98,8 @@ pub(super) async fn save(qmp: &Qmp, path: &Path, limit: Duration) -> Result<Outc
     let failed = |source| Error::SavedFile { path: path.to_owned(), source };
     let mut options = File::options();
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
-    prepare(qmp, file.into()).await?;
-    migrate(qmp, "migrate", limit).await
+    let set = prepare(qmp, file.into()).await?;
+    migrate(qmp, "migrate", set, limit).await
 }
 
 /// Syncs a file of devices that was saved, and says what it holds.
@@ -119,22 +117,24 @@ pub(super) async fn finish(path: &Path) -> Result<Dumped> {
 
 /// Loads devices into a QEMU that was started for it.
 pub(super) async fn load(qmp: &Qmp, devices: OwnedFd, limit: Duration) -> Result<Outcome> {
-    prepare(qmp, devices).await?;
-    migrate(qmp, "migrate-incoming", limit).await
+    let set = prepare(qmp, devices).await?;
+    migrate(qmp, "migrate-incoming", set, limit).await
 }
 
-async fn prepare(qmp: &Qmp, state: OwnedFd) -> Result<()> {
+/// Says how to migrate, and passes the descriptor; how QEMU knows it.
+async fn prepare(qmp: &Qmp, state: OwnedFd) -> Result<u64> {
     let on = |name: &str| json!({"capability": name, "state": true});
     let capabilities = json!([on("x-ignore-shared"), on("events")]);
     let arguments = Map::from_iter([("capabilities".to_owned(), capabilities)]);
     qmp.execute("migrate-set-capabilities", arguments).await?;
-    qmp.getfd(NAME, state).await
+    qmp.add_fd(state).await
 }
 
-async fn migrate(qmp: &Qmp, command: &str, limit: Duration) -> Result<Outcome> {
+async fn migrate(qmp: &Qmp, command: &str, set: u64, limit: Duration) -> Result<Outcome> {
     let mut events = qmp.events();
     let migrating = async {
-        let uri = Map::from_iter([("uri".to_owned(), Value::from(format!("fd:{NAME}")))]);
+        // `fd:` is for sockets; to a file it is deprecated.
+        let uri = Map::from_iter([("uri".to_owned(), Value::from(format!("file:/dev/fdset/{set}")))]);
         qmp.execute(command, uri).await?;
         loop {
             // An event may be missed, never the answer to the question.
