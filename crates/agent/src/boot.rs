@@ -3,7 +3,7 @@
 //! ```text
 //!  kernel ─▶ modules ─▶ config ─▶ channel ─▶ root ─▶ settings ─┬▶ data ────┬▶ containerd ────────────┬▶ ready
 //!                                              │               └▶ network ─┴▶ translators ▶ dockerd ─┘
-//!                                              ├▶ late modules
+//!                                              ├▶ late modules ▶ shares (before dockerd)
 //!                                              └▶ read-ahead of the engine's programs
 //! ```
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use dhow_model::ChannelKind;
+use dhow_model::{ChannelKind, Purpose};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,7 +25,7 @@ use crate::services::Service;
 use crate::steps::{Begun, Steps, begin};
 use crate::{
     Error, Result, clock, config, console, data, disk, engine, last_words, modules, mounts, network,
-    readahead, root, serve, settings, shutdown,
+    readahead, reclaim, rescue, root, serve, settings, shares, shutdown,
 };
 
 /// Made by the boot assets: modules that the way to the root needs, in the initial RAM disk.
@@ -96,15 +96,20 @@ fn boot(steps: &Arc<Steps>) -> Result<Infallible> {
             open_channel(&guest, runtime)
         })?;
     }
+    if guest.config.purpose == Purpose::Check {
+        steps.run("data", || Ok(((), format!("{}, not mounted", disk::find(disk::DATA)?.device.display()))))?;
+        steps.ready(begin("ready"));
+        last_words::stay()
+    }
     let programs = thread::Builder::new()
         .name("readahead".to_owned())
         .spawn(|| readahead::files(&engine::PROGRAMS))
         .map_err(Error::kernel("start a thread"))?;
     let late = beside("modules", steps, || modules::load_list(Path::new(LATE_MODULES)))?;
-    let begun = start(&guest, runtime)?;
-    joined(late)?;
+    let begun = start(&guest, runtime, late)?;
     drop(programs.join());
     runtime.spawn(shut_down_when_told(Arc::clone(&guest)));
+    runtime.spawn(reclaim::follow());
     wait_for_engine(&guest, runtime, begun)?;
     last_words::stay()
 }
@@ -133,7 +138,11 @@ fn open_channel(guest: &Arc<Guest>, runtime: &Runtime) -> Result<((), String)> {
 
 /// Everything up to the running services. The data disk does not need the network, nor the network the disk.
 /// Answers when the services' steps began.
-fn start(guest: &Arc<Guest>, runtime: &Runtime) -> Result<[Begun; 2]> {
+fn start(
+    guest: &Arc<Guest>,
+    runtime: &Runtime,
+    late: thread::JoinHandle<Result<()>>,
+) -> Result<[Begun; 2]> {
     let (steps, config) = (&guest.steps, &guest.config);
     steps.run("settings", || Ok(((), settings::apply()?)))?;
     steps.run("clock", || Ok(((), clock::from_rtc())))?;
@@ -143,7 +152,10 @@ fn start(guest: &Arc<Guest>, runtime: &Runtime) -> Result<[Begun; 2]> {
     };
     steps.run("data", || {
         let disk = disk::find(disk::DATA)?;
-        let detail = data::attach(&disk, config.disk, &guest.reaper)?;
+        let detail = match config.purpose {
+            Purpose::Rescue => rescue::attach(&disk, &guest.reaper)?,
+            Purpose::Serve | Purpose::Check => data::attach(&disk, config.disk, &guest.reaper)?,
+        };
         guest.data.get_or_init(|| disk.device);
         Ok(((), detail))
     })?;
@@ -158,6 +170,9 @@ fn start(guest: &Arc<Guest>, runtime: &Runtime) -> Result<[Begun; 2]> {
         Service::start(definition, guest.reaper.clone())
     };
     let (first, containerd) = (begin("containerd"), start(engine::containerd()));
+    // Whose driver is one of the modules, and containers that dockerd starts by itself may have them mounted.
+    joined(late)?;
+    steps.run("shares", || Ok(((), shares::mount(&config.shares)?)))?;
     // dockerd starts containers by itself, and those of another architecture need their translator (spec 1.6: not for long).
     steps.run("translators", || Ok(((), runtime.block_on(guest.translators.settled(TRANSLATORS)))))?;
     let second = begin("dockerd");

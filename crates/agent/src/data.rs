@@ -14,7 +14,7 @@ use crate::blank::{self, MARKER, Verdict};
 use crate::disk::Disk;
 use crate::ext4::{self, Superblock};
 use crate::reaper::Reaper;
-use crate::{Error, Result, tool};
+use crate::{Error, Result, check, tool};
 
 /// Where the disk is mounted.
 pub const MOUNT: &str = "/var/lib/dhow";
@@ -37,22 +37,27 @@ pub fn attach(disk: &Disk, host: DiskBlank, reaper: &Reaper) -> Result<String> {
             source: unreadable.source,
         })?;
     drop(device);
-    let filesystem_bytes = match verdict {
-        Verdict::Ours(Superblock { bytes, .. }) => bytes,
+    let (filesystem_bytes, errors) = match verdict {
+        Verdict::Ours(Superblock { bytes, errors, .. }) => (bytes, errors),
         Verdict::Format => {
             format(disk, reaper)?;
             notes.push("formatted".to_owned());
-            disk.bytes
+            (disk.bytes, false)
         }
         Verdict::Foreign(what) => return Err(Error::DataForeign { disk: disk.device.clone(), what }),
         Verdict::Unproven => return Err(Error::DataUnproven { disk: disk.device.clone() }),
     };
-    if let Some(note) = mount_or_repair(disk, reaper)? {
-        notes.push(note);
-    }
+    notes.extend(mount_or_repair(disk, errors, reaper)?);
     if ext4::should_grow(filesystem_bytes, disk.bytes) {
         notes.push(grow(disk, reaper)?);
     }
+    bind()?;
+    notes.insert(0, format!("ext4, {} MiB", disk.bytes >> 20));
+    Ok(notes.join(", "))
+}
+
+/// Puts what lives on the mounted disk where the engine looks for it.
+pub fn bind() -> Result<()> {
     for (part, target) in BINDS {
         let source = Path::new(MOUNT).join(part);
         for directory in [source.as_path(), Path::new(target)] {
@@ -60,8 +65,7 @@ pub fn attach(disk: &Disk, host: DiskBlank, reaper: &Reaper) -> Result<String> {
         }
         mount_bind(&source, target).map_err(Error::file("mount", target))?;
     }
-    notes.insert(0, format!("ext4, {} MiB", disk.bytes >> 20));
-    Ok(notes.join(", "))
+    Ok(())
 }
 
 /// Makes the file system. The marker stands on the disk meanwhile, so that an interrupted run is told from foreign data.
@@ -91,30 +95,35 @@ fn mark(disk: &Disk, bytes: &[u8]) -> Result<()> {
         .map_err(Error::file("write", &disk.device))
 }
 
-/// Mounts; when the kernel refuses, repairs what is safe to repair and tries again.
-fn mount_or_repair(disk: &Disk, reaper: &Reaper) -> Result<Option<String>> {
+/// Mounts; when the file system has noted `errors`, or the kernel refuses, repairs first what is safe to repair.
+fn mount_or_repair(disk: &Disk, errors: bool, reaper: &Reaper) -> Result<Option<String>> {
     fs::create_dir_all(MOUNT).map_err(Error::file("make", MOUNT))?;
     let attempt = || -> std::io::Result<()> {
         Ok(mount(&disk.device, MOUNT, "ext4", MountFlags::NOATIME, c"discard,errors=remount-ro")?)
     };
-    let Err(first) = attempt() else { return Ok(None) };
-    let mut command = Command::new("/usr/sbin/e2fsck");
-    command.arg("-p").arg(&disk.device);
+    let first = if errors {
+        std::io::Error::other("it has noted errors of its own")
+    } else {
+        match attempt() {
+            Ok(()) => return Ok(None),
+            Err(refused) => refused,
+        }
+    };
     let broken = |first, check| Error::DataBroken { disk: disk.device.clone(), first, check };
-    let (code, tail) = match tool::run(reaper, &mut command, CHECK_LIMIT) {
+    let ended = match check::run(&disk.device, &["-p"], CHECK_LIMIT, reaper) {
         Ok(ended) => ended,
         Err(error) => return Err(broken(first, error.to_string())),
     };
-    // e2fsck(8): 0 is clean, 1 corrected, 2 corrected and to be mounted anew; 4 and above are what it leaves to a person.
-    if code > 2 {
-        return Err(broken(first, format!("e2fsck -p ended with status {code}: {tail}")));
+    let status = ended.status;
+    if !ended.is_sound() {
+        return Err(broken(first, format!("e2fsck -p ended with status {status}: {}", ended.said)));
     }
     attempt().map_err(|again| broken(first, format!("e2fsck -p repaired it, and yet: {again}")))?;
-    Ok(Some(format!("repaired (e2fsck status {code})")))
+    Ok(Some(format!("repaired (e2fsck status {status})")))
 }
 
 /// Grows the mounted file system to its disk.
-fn grow(disk: &Disk, reaper: &Reaper) -> Result<String> {
+pub fn grow(disk: &Disk, reaper: &Reaper) -> Result<String> {
     let mut command = Command::new("/usr/sbin/resize2fs");
     command.arg(&disk.device);
     let (code, tail) = tool::run(reaper, &mut command, GROW_LIMIT)?;

@@ -33,7 +33,7 @@ async fn ping(socket: &str, deadline: Instant) -> std::io::Result<bool> {
 /// Sends a small request and answers the body's text; for the agent's own questions at shutdown.
 pub async fn get(path: &str, limit: Duration) -> std::io::Result<String> {
     /// Far above what the agent asks for.
-    const ANSWER: u64 = 1 << 20;
+    const ANSWER: u64 = 16 << 20;
     let exchange = async {
         let mut stream = UnixStream::connect(SOCKET).await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n");

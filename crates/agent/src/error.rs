@@ -95,6 +95,24 @@ pub enum Error {
         /// What the check said.
         check: String,
     },
+    /// The data disk is in use and cannot be checked.
+    #[error("the data disk {disk} is mounted on {point}, and a file system in use cannot be checked")]
+    DataInUse {
+        /// The device.
+        disk: PathBuf,
+        /// Where.
+        point: PathBuf,
+    },
+    /// The data disk did not get the size that it was given.
+    #[error("the data disk {disk} has {bytes} bytes and not the {asked} that it should have by now")]
+    NotResized {
+        /// The device.
+        disk: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// What was asked.
+        asked: u64,
+    },
     /// A program of the root image failed.
     #[error("{program} {how}{}", .tail.as_deref().map(|t| format!(": {t}")).unwrap_or_default())]
     Tool {

@@ -8,6 +8,8 @@ pub const OFFSET: usize = 1024;
 
 const MAGIC: u16 = 0xef53;
 const INCOMPAT_64BIT: u32 = 0x80;
+/// In `s_state`: the kernel met an error in the file system, and nobody has checked it since.
+const ERROR_FS: u16 = 2;
 
 /// The few fields that the agent decides by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Superblock {
     pub label: String,
     /// The file system's size, bytes.
     pub bytes: u64,
+    /// It asks to be checked before it is used again.
+    pub errors: bool,
 }
 
 impl Superblock {
@@ -30,11 +34,13 @@ impl Superblock {
         let low = u64::from(word(4)?);
         let high = if word(96)? & INCOMPAT_64BIT != 0 { u64::from(word(0x150)?) } else { 0 };
         let block = 1024_u64.checked_shl(word(24)?.min(6))?;
+        let state = u16::from_le_bytes(bytes.get(58..60)?.try_into().ok()?);
         let label = bytes.get(120..136)?;
         let label = label.split(|byte| *byte == 0).next().unwrap_or_default();
         Some(Self {
             label: String::from_utf8_lossy(label).into_owned(),
             bytes: ((high << 32) | low).saturating_mul(block),
+            errors: state & ERROR_FS != 0,
         })
     }
 }
@@ -78,6 +84,17 @@ mod tests {
             [(gib, gib, false), (gib, gib + (1 << 20), false), (gib, 2 * gib, true), (2 * gib, gib, false)]
         {
             assert_eq!(should_grow(filesystem, disk), grows, "{filesystem} {disk}");
+        }
+    }
+
+    /// Spec 7.6: the file system itself advises a check.
+    #[test]
+    fn a_file_system_that_noted_an_error_says_so() {
+        let mut bytes = vec![0; 1024];
+        bytes[56..58].copy_from_slice(&MAGIC.to_le_bytes());
+        for (state, errors) in [(1_u16, false), (2, true), (3, true), (0, false)] {
+            bytes[58..60].copy_from_slice(&state.to_le_bytes());
+            assert_eq!(Superblock::parse(&bytes).unwrap().errors, errors, "{state}");
         }
     }
 

@@ -13,7 +13,7 @@ use crate::reaper::Reaper;
 use crate::services::Service;
 use crate::steps::Steps;
 use crate::translators::Translators;
-use crate::{clock, data, docker, facts, settings};
+use crate::{clock, data, docker, facts, settings, trim};
 
 /// How long an answer of dockerd's stands for the next question.
 const PING_KEPT: Duration = Duration::from_secs(1);
@@ -90,6 +90,7 @@ impl Guest {
             disk_free_bytes,
             randomize_va_space: settings::randomize_va_space(),
             translators,
+            data_read_only: self.data.get().is_some() && trim::is_read_only(),
         }
     }
 

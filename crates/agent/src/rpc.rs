@@ -1,23 +1,28 @@
 //! The agent's gRPC service, as `agent.proto` says it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dhow_proto::agent::agent_server::Agent;
 use dhow_proto::agent::{
-    AdmitHostReply, AdmitHostRequest, AwakeReply, AwakeRequest, BootRequest, BootStep, HealthReply,
+    AdmitHostReply, AdmitHostRequest, AwakeReply, AwakeRequest, BootRequest, BootStep, CheckDataReply,
+    CheckDataRequest, DiskUsageReply, DiskUsageRequest, GrowDataReply, GrowDataRequest, HealthReply,
     HealthRequest, HelloReply, HelloRequest, PortsAnswer, PortsRequest, PutTranslatorReply, QuiesceReply,
     QuiesceRequest, SetClockReply, SetClockRequest, ShutdownRequest, ShutdownStep, TranslatorPart,
-    Translators, UseTranslatorsRequest,
+    Translators, TrimReply, TrimRequest, UseTranslatorsRequest,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::guest::Guest;
-use crate::{admit, clock, console, facts, history, shutdown};
+use crate::reaper::Reaper;
+use crate::{
+    admit, awake, check, clock, console, disk, facts, history, quiesce, shutdown, trim, usage,
+};
 
 /// What this agent can do beyond the protocol's first version.
-const CAPABILITIES: [&str; 4] = ["docker", "shutdown", "ports", "translators"];
+const CAPABILITIES: [&str; 5] = ["docker", "shutdown", "ports", "translators", "sleep"];
 
 /// Answers the host.
 #[derive(Debug, Clone)]
@@ -103,12 +108,46 @@ impl Agent for Rpc {
         Ok(Response::new(used))
     }
 
-    async fn quiesce(&self, _: Request<QuiesceRequest>) -> Result<Response<QuiesceReply>, Status> {
-        Err(Status::unimplemented("this guest cannot be put to sleep yet"))
+    async fn disk_usage(&self, _: Request<DiskUsageRequest>) -> Result<Response<DiskUsageReply>, Status> {
+        Ok(Response::new(usage::usage().await))
     }
 
-    async fn awake(&self, _: Request<AwakeRequest>) -> Result<Response<AwakeReply>, Status> {
-        Err(Status::unimplemented("this guest cannot be woken yet"))
+    async fn trim(&self, _: Request<TrimRequest>) -> Result<Response<TrimReply>, Status> {
+        let bytes = on_the_disk(&self.0, |_, reaper| trim::trim(reaper)).await?;
+        Ok(Response::new(TrimReply { bytes }))
+    }
+
+    async fn grow_data(&self, request: Request<GrowDataRequest>) -> Result<Response<GrowDataReply>, Status> {
+        let bytes = request.into_inner().bytes;
+        let total_bytes = on_the_disk(&self.0, move |_, reaper| trim::grow(bytes, reaper)).await?;
+        Ok(Response::new(GrowDataReply { total_bytes }))
+    }
+
+    async fn check_data(
+        &self,
+        request: Request<CheckDataRequest>,
+    ) -> Result<Response<CheckDataReply>, Status> {
+        let repair = request.into_inner().repair;
+        let checked = on_the_disk(&self.0, move |disk, reaper| check::check(disk, repair, reaper)).await?;
+        Ok(Response::new(checked))
+    }
+
+    async fn quiesce(&self, request: Request<QuiesceRequest>) -> Result<Response<QuiesceReply>, Status> {
+        let limit = match request.into_inner().limit_ms {
+            0 => quiesce::DEFAULT_LIMIT,
+            limit => Duration::from_millis(limit.into()),
+        };
+        let quiet = tokio::task::spawn_blocking(move || quiesce::quiesce(limit)).await;
+        quiet.map(Response::new).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    async fn awake(&self, request: Request<AwakeRequest>) -> Result<Response<AwakeReply>, Status> {
+        let AwakeRequest { unix_nanos, entropy } = request.into_inner();
+        let awake = awake::awake(unix_nanos, &entropy);
+        for error in &awake.errors {
+            console::line(format!("dhow: after sleeping: {error}"));
+        }
+        Ok(Response::new(awake))
     }
 
     async fn ports(
@@ -117,4 +156,18 @@ impl Agent for Rpc {
     ) -> Result<Response<Self::PortsStream>, Status> {
         Ok(Response::new(ReceiverStream::new(self.0.ports.host(answers.into_inner()).await)))
     }
+}
+
+/// Work of programs on the data disk, one at a time: two of them would be in each other's way.
+async fn on_the_disk<T: Send + 'static>(
+    guest: &Arc<Guest>,
+    work: impl FnOnce(&Path, &Reaper) -> crate::Result<T> + Send + 'static,
+) -> Result<T, Status> {
+    static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let one = ONE.lock().await;
+    let reaper = guest.reaper.clone();
+    let done = tokio::task::spawn_blocking(move || work(&disk::find(disk::DATA)?.device, &reaper)).await;
+    drop(one);
+    let done = done.map_err(|error| Status::internal(error.to_string()))?;
+    done.map_err(|error| Status::failed_precondition(error.to_string()))
 }

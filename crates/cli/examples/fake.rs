@@ -18,9 +18,11 @@ use dhow_proto::HOST_PROTOCOL;
 use dhow_proto::control::control_server::{Control, ControlServer};
 use dhow_proto::control::progress::What;
 use dhow_proto::control::{
-    Done, DownRequest, Event, EventsRequest, Failure as Failed, InspectReply, InspectRequest, Machine,
-    PortsReply, PortsRequest, Progress, PublishedPort, Service, StatusReply, StatusRequest, TimedStep,
-    UpRequest, VersionReply, VersionRequest, Workload, inspect_reply,
+    DiskCheckRequest, DiskCompactReply, DiskGrowReply, DiskRequest, DiskUsageReply, Done, DownRequest, Event,
+    EventsRequest, Failure as Failed, InspectReply, InspectRequest, Machine, PortsReply, PortsRequest,
+    Progress, PublishedPort, RescueExportRequest, RescueListReply, RescuePart, ResumeRequest, Service,
+    StatusReply, StatusRequest, SuspendRequest, TimedStep, UpRequest, VersionReply, VersionRequest, Workload,
+    inspect_reply,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::Stream;
@@ -38,7 +40,7 @@ fn wrong(word: &str) -> bool {
 }
 
 impl House for Fake {
-    fn daemon(&self, home: &Home) -> ExitCode {
+    fn daemon(&self, home: &Home, _: bool) -> ExitCode {
         if wrong("die") {
             eprintln!("cannot bear this world");
             return ExitCode::from(7);
@@ -59,7 +61,7 @@ impl House for Fake {
         }
     }
 
-    fn supervise(&self, home: &Home, machine: &MachineName) -> ExitCode {
+    fn supervise(&self, home: &Home, machine: &MachineName, _: dhow_model::Purpose) -> ExitCode {
         eprintln!("would supervise {machine} in {}", home.root().display());
         ExitCode::SUCCESS
     }
@@ -144,8 +146,13 @@ async fn serve(home: &Home) -> std::io::Result<()> {
     }
     let listener = dhow_home::socket::listen(&home.control_socket())?;
     let end = Arc::new(Notify::new());
-    let engine =
-        Engine { home: home.clone(), up: Arc::default(), forced: Arc::default(), end: Arc::clone(&end) };
+    let engine = Engine {
+        home: home.clone(),
+        up: Arc::default(),
+        asleep: Arc::default(),
+        forced: Arc::default(),
+        end: Arc::clone(&end),
+    };
     launch::answer(Ok(()))?;
     tonic::transport::Server::builder()
         .add_service(ControlServer::new(engine))
@@ -160,6 +167,7 @@ async fn serve(home: &Home) -> std::io::Result<()> {
 struct Engine {
     home: Home,
     up: Arc<AtomicBool>,
+    asleep: Arc<AtomicBool>,
     forced: Arc<Notify>,
     end: Arc<Notify>,
 }
@@ -196,10 +204,18 @@ fn timeline() -> Vec<TimedStep> {
     ]
 }
 
+fn no_disk() -> Status {
+    Status::failed_precondition("the fake has no disk")
+}
+
 #[tonic::async_trait]
 impl Control for Engine {
     type UpStream = Answer<Progress>;
     type DownStream = Answer<Progress>;
+    type SuspendStream = Answer<Progress>;
+    type ResumeStream = Answer<Progress>;
+    type DiskCheckStream = Answer<Progress>;
+    type RescueExportStream = Answer<RescuePart>;
     type EventsStream = Answer<Event>;
 
     async fn version(&self, _: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
@@ -249,13 +265,14 @@ impl Control for Engine {
 
     async fn down(&self, request: Request<DownRequest>) -> Result<Response<Self::DownStream>, Status> {
         let (teller, answer) = telling();
-        let force = request.into_inner().force;
+        let DownRequest { force, suspend } = request.into_inner();
         if force {
             self.forced.notify_waiters();
         }
         let (forced, end) = (Arc::clone(&self.forced), Arc::clone(&self.end));
         tokio::spawn(async move {
-            teller.tell(What::Step("stopping native".to_owned())).await;
+            let step = if suspend { "putting native to sleep" } else { "stopping native" };
+            teller.tell(What::Step(step.to_owned())).await;
             if wrong("slow-down") && !force {
                 forced.notified().await;
             }
@@ -266,8 +283,75 @@ impl Control for Engine {
         Ok(answer)
     }
 
+    async fn disk_usage(&self, _: Request<DiskRequest>) -> Result<Response<DiskUsageReply>, Status> {
+        Err(no_disk())
+    }
+
+    async fn disk_compact(&self, _: Request<DiskRequest>) -> Result<Response<DiskCompactReply>, Status> {
+        Err(no_disk())
+    }
+
+    async fn disk_grow(&self, _: Request<DiskRequest>) -> Result<Response<DiskGrowReply>, Status> {
+        Err(no_disk())
+    }
+
+    async fn disk_check(
+        &self,
+        _: Request<DiskCheckRequest>,
+    ) -> Result<Response<Self::DiskCheckStream>, Status> {
+        Err(no_disk())
+    }
+
+    async fn rescue_list(&self, _: Request<DiskRequest>) -> Result<Response<RescueListReply>, Status> {
+        Err(no_disk())
+    }
+
+    async fn rescue_export(
+        &self,
+        _: Request<RescueExportRequest>,
+    ) -> Result<Response<Self::RescueExportStream>, Status> {
+        Err(no_disk())
+    }
+
+    async fn suspend(
+        &self,
+        request: Request<SuspendRequest>,
+    ) -> Result<Response<Self::SuspendStream>, Status> {
+        let (teller, answer) = telling();
+        let (asleep, up) = (Arc::clone(&self.asleep), self.up.load(Ordering::SeqCst));
+        let foreign = request.get_ref().machine == "foreign";
+        tokio::spawn(async move {
+            teller.tell(What::Step("putting native to sleep".to_owned())).await;
+            if foreign || wrong("fail-suspend") {
+                let failed = Failed {
+                    code: "not-suspended".to_owned(),
+                    message: "native was not put to sleep\nnative: the disk is full".to_owned(),
+                    hint: "dhow status".to_owned(),
+                };
+                return teller.tell(What::Failed(failed)).await;
+            }
+            let changed = up && !asleep.swap(true, Ordering::SeqCst);
+            teller.tell(What::Done(Done { changed, ..Done::default() })).await;
+        });
+        Ok(answer)
+    }
+
+    async fn resume(&self, _: Request<ResumeRequest>) -> Result<Response<Self::ResumeStream>, Status> {
+        let (teller, answer) = telling();
+        let asleep = Arc::clone(&self.asleep);
+        tokio::spawn(async move {
+            let changed = asleep.swap(false, Ordering::SeqCst);
+            teller.tell(What::Done(Done { changed, ..Done::default() })).await;
+        });
+        Ok(answer)
+    }
+
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        let state = if self.up.load(Ordering::SeqCst) { "running" } else { "stopped" };
+        let state = match (self.up.load(Ordering::SeqCst), self.asleep.load(Ordering::SeqCst)) {
+            (_, true) => "suspended",
+            (true, false) => "running",
+            (false, false) => "stopped",
+        };
         let service =
             Service { name: "dockerd".to_owned(), state: "running".to_owned(), ..Service::default() };
         Ok(Response::new(StatusReply {

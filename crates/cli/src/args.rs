@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use dhow_model::{Arch, MachineName};
+use dhow_model::{Arch, MachineName, Purpose, Role};
 
+use crate::disk::args::{DiskVerb, RescueVerb};
 use crate::logs::{Amount, Source};
 use crate::translator::TranslatorVerb;
 use crate::verify::VerifyArgs;
@@ -65,19 +66,45 @@ Examples:
     Up,
     /// Stop the engine and restore the previous Docker context
     #[command(after_long_help = "\
+A machine that sleeps is woken, so that what it was doing ends in order; --force drops that instead.
 Ctrl-C twice forces it, as --force does.
 
 Examples:
   dhow down
-  dhow down --force")]
+  dhow down --force
+  dhow down --suspend       containers go on where they were at the next `dhow up`")]
     Down {
         /// Power machines off at once, without asking containers to stop
         #[arg(long)]
         force: bool,
+        /// Save machines to disk as they are, instead of stopping what runs in them
+        #[arg(long, conflicts_with = "force")]
+        suspend: bool,
+    },
+    /// Put the engine to sleep: its memory goes to disk, and the next request wakes it
+    #[command(after_long_help = "\
+An engine with nothing to do is put to sleep by itself (sleep.after in the configuration). Containers
+that run, open streams and published ports are kept, and go on when it wakes.
+
+Examples:
+  dhow suspend
+  dhow suspend foreign")]
+    Suspend {
+        /// Only this machine: native or foreign
+        machine: Option<Role>,
+    },
+    /// Wake the engine, as the next request would
+    #[command(after_long_help = "\
+Examples:
+  dhow resume
+  dhow resume foreign")]
+    Resume {
+        /// Only this machine: native or foreign
+        machine: Option<Role>,
     },
     /// Show what runs, what it costs and what is wrong
     #[command(after_long_help = "\
-Exit status: 0 when the engine runs, 3 when it does not.
+Exit status: 0 when the engine runs or sleeps, 3 when it does not.
 
 Examples:
   dhow status
@@ -185,6 +212,35 @@ Examples:
   dhow ports
   dhow ports --json | jq '.ports[] | select(.container_name == \"web\")'")]
     Ports,
+    /// Work on a machine's data disk: what it takes, giving back what is free, growth, checks
+    #[command(after_long_help = "\
+Exit status of check: 0 when the file system is sound or was repaired, 1 when it is damaged.
+
+Examples:
+  dhow disk usage
+  dhow disk compact
+  dhow disk grow 128GiB
+  dhow down; dhow disk check
+  dhow disk export data.img")]
+    Disk {
+        /// What to do.
+        #[command(subcommand)]
+        verb: DiskVerb,
+    },
+    /// Save what is on a data disk that cannot be used any more
+    #[command(after_long_help = "\
+A machine whose data disk cannot be repaired without a loss starts in rescue: it runs no containers, works on a copy that is
+thrown away, and gives out what is there. Nothing is changed on the disk itself.
+
+Examples:
+  dhow rescue list
+  dhow rescue export saved               everything, as tar archives
+  dhow rescue export saved --volume db --image shop/web:1")]
+    Rescue {
+        /// What to do.
+        #[command(subcommand)]
+        verb: RescueVerb,
+    },
     /// Find containers by name from this host: NAME.dhow.internal
     #[command(after_long_help = "\
 Containers find each other, and this host as host.docker.internal, without it. With it, one file of the host's resolver sends
@@ -216,6 +272,23 @@ Examples:
         /// What to do; `status` if left out
         #[command(subcommand)]
         verb: Option<RouteVerb>,
+    },
+    /// Have the Docker socket from login on: the daemon starts with the first request (systemd)
+    #[command(after_long_help = "\
+Without it, `dhow up` starts the daemon. With it, the user's service manager listens on the sockets from
+login on and starts the daemon with the first request; at logout machines are saved to disk. Needs no
+root. A unit that dhow did not write is never touched.
+
+Exit status of status: 0 when it is installed, 1 when it is not.
+
+Examples:
+  dhow service install
+  dhow service status
+  dhow service uninstall")]
+    Service {
+        /// What to do; `status` if left out
+        #[command(subcommand)]
+        verb: Option<ServiceVerb>,
     },
     /// Prove that containers of another architecture work, program by program
     #[command(after_long_help = "\
@@ -250,12 +323,18 @@ Examples:
         /// Leave the caller's session and terminal
         #[arg(long)]
         detached: bool,
+        /// Be a service: take the service manager's sockets, and save machines to disk when told to end
+        #[arg(long, conflicts_with = "detached")]
+        service: bool,
     },
     /// Be a machine's supervisor
     #[command(hide = true)]
     Supervise {
         /// The machine
         name: MachineName,
+        /// What this boot is for: serve, check, rescue
+        #[arg(long = "for", default_value_t = Purpose::Serve)]
+        purpose: Purpose,
     },
     /// Run a few guest instructions on KVM
     #[command(hide = true)]
@@ -327,6 +406,25 @@ pub enum DnsVerb {
     Uninstall {
         #[command(flatten)]
         place: Where,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// A command about the daemon under the user's service manager.
+#[derive(Debug, Subcommand)]
+pub enum ServiceVerb {
+    /// Show whether the units are installed and the service manager listens
+    Status,
+    /// Write the units and have the service manager listen
+    Install {
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Save machines to disk, end the daemon and remove the units
+    Uninstall {
         /// Only say what would be done
         #[arg(long)]
         dry_run: bool,
@@ -428,7 +526,7 @@ pub enum AssetsVerb {
 /// The architecture to work for.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ForArch {
-    /// The guest's architecture, amd64 or arm64 [default: this computer's]
+    /// The guest's architecture, amd64 or arm64 [default: the native machine's]
     #[arg(long, value_parser = arch)]
     pub arch: Option<Arch>,
 }

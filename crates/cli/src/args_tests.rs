@@ -129,7 +129,7 @@ fn words_are_turned_into_values() {
         typed.command,
         Verb::Logs { source: Source::Dockerd, follow: true, lines: Amount::All, .. }
     ));
-    assert!(matches!(parse("dhow down --force").unwrap().command, Verb::Down { force: true }));
+    assert!(matches!(parse("dhow down --force").unwrap().command, Verb::Down { force: true, .. }));
     assert!(matches!(parse("dhow probe-kvm").unwrap().command, Verb::ProbeKvm));
     assert!(matches!(
         parse("dhow completions fish").unwrap().command,

@@ -1,17 +1,19 @@
 //! The daemon's control socket, with a time limit on every call (spec 16.2).
 
+mod disk;
+
 use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use dhow_model::Failure;
+use dhow_model::{Failure, Role};
 use dhow_proto::control::control_client::ControlClient;
 use dhow_proto::control::inspect_reply::What as Found;
 use dhow_proto::control::progress::What;
 use dhow_proto::control::{
-    Done, DownRequest, InspectRequest, PortsReply, PortsRequest, Progress, StatusReply, StatusRequest,
-    UpRequest, VersionReply, VersionRequest, Workload,
+    Done, DownRequest, InspectRequest, PortsReply, PortsRequest, Progress, ResumeRequest, StatusReply,
+    StatusRequest, SuspendRequest, UpRequest, VersionReply, VersionRequest, Workload,
 };
 use dhow_proto::{HOST_PROTOCOL, MESSAGE_LIMIT};
 use tokio::net::UnixStream;
@@ -180,9 +182,32 @@ impl Daemon {
     ///
     /// # Errors
     /// When the daemon does not take it.
-    pub async fn down(&mut self, force: bool, deadline: Deadline) -> Result<Following> {
+    pub async fn down(&mut self, force: bool, suspend: bool, deadline: Deadline) -> Result<Following> {
         let step = "asking the daemon to stop the engine";
-        let reply = deadline.wait(step, self.client.down(Request::new(DownRequest { force }))).await?;
+        let request = Request::new(DownRequest { force, suspend });
+        let reply = deadline.wait(step, self.client.down(request)).await?;
+        Ok(Following::of(reply.map_err(|e| refused(step, &e))?.into_inner(), step))
+    }
+
+    /// Asks for a machine, or all of them, to be put to sleep.
+    ///
+    /// # Errors
+    /// When the daemon does not take it.
+    pub async fn suspend(&mut self, role: Option<Role>, deadline: Deadline) -> Result<Following> {
+        let step = "asking the daemon to put the engine to sleep";
+        let request = SuspendRequest { machine: role.map(|role| role.to_string()).unwrap_or_default() };
+        let reply = deadline.wait(step, self.client.suspend(request)).await?;
+        Ok(Following::of(reply.map_err(|e| refused(step, &e))?.into_inner(), step))
+    }
+
+    /// Asks for a machine, or all of them, to be woken.
+    ///
+    /// # Errors
+    /// When the daemon does not take it.
+    pub async fn resume(&mut self, role: Option<Role>, deadline: Deadline) -> Result<Following> {
+        let step = "asking the daemon to wake the engine";
+        let request = ResumeRequest { machine: role.map(|role| role.to_string()).unwrap_or_default() };
+        let reply = deadline.wait(step, self.client.resume(request)).await?;
         Ok(Following::of(reply.map_err(|e| refused(step, &e))?.into_inner(), step))
     }
 }

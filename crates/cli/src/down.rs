@@ -17,6 +17,7 @@ use crate::house::Report as _;
 use crate::interrupt::Interrupts;
 use crate::launch::{self, held};
 use crate::progress::Progress;
+use crate::sleep::saved;
 use crate::text;
 
 /// Beyond what the configuration gives machines, at the end of which the daemon forces them.
@@ -41,14 +42,15 @@ struct Answer {
 ///
 /// # Errors
 /// When it cannot be stopped, or the previous Docker context not restored.
-pub async fn down(caller: &Caller, force: bool) -> Result<u8> {
+pub async fn down(caller: &Caller, force: bool, suspend: bool) -> Result<u8> {
     // A configuration that cannot be read must not keep anybody from stopping.
     let config = config::load(&caller.home).unwrap_or_default();
     let limit = LIMIT + Duration::from_secs(config.limits.stop.into());
     let deadline = Deadline::after(caller.time_limit.unwrap_or(limit));
     let mut progress = Progress::new(&caller.output);
-    let done = match find(caller, deadline, &mut progress).await? {
+    let done = match find(caller, suspend, deadline, &mut progress).await? {
         None => None,
+        Some(daemon) if suspend => Some(save(daemon, deadline, &mut progress).await?),
         Some(daemon) => Some(stop(daemon, force, deadline, &mut progress).await?),
     };
     progress.finish();
@@ -66,7 +68,7 @@ pub async fn down(caller: &Caller, force: bool) -> Result<u8> {
     for warning in &answer.warnings {
         caller.output.warn(warning);
     }
-    let words = if caller.output.quiet { String::new() } else { render(&answer) };
+    let words = if caller.output.quiet { String::new() } else { render(&answer, suspend) };
     caller.output.answer(&words, &answer)?;
     Ok(exit::OK)
 }
@@ -91,17 +93,36 @@ pub fn supervised(home: &Home) -> Result<Vec<MachineName>> {
 }
 
 /// The daemon to ask. Where it was killed and a machine goes on, a new one takes the machine over first (spec 6.9).
-async fn find(caller: &Caller, deadline: Deadline, progress: &mut Progress) -> Result<Option<Daemon>> {
+async fn find(
+    caller: &Caller,
+    suspend: bool,
+    deadline: Deadline,
+    progress: &mut Progress,
+) -> Result<Option<Daemon>> {
     if let Some(daemon) = launch::running(&caller.home).await? {
         return Ok(Some(daemon));
     }
     let machines: Vec<_> = supervised(&caller.home)?.iter().map(ToString::to_string).collect();
     if machines.is_empty() {
-        return Ok(None);
+        let asleep: Vec<_> = saved(&caller.home).iter().map(ToString::to_string).collect();
+        // What sleeps without any process is as `--suspend` leaves it.
+        if suspend || asleep.is_empty() {
+            return Ok(None);
+        }
+        progress.note(&format!("{} sleeps; a daemon is started to stop it", asleep.join(", ")));
+    } else {
+        let names = machines.join(", ");
+        progress.note(&format!("{names} runs without a daemon; a new one takes over to stop it"));
     }
-    progress.note(&format!("{} runs without a daemon; a new one takes over to stop it", machines.join(", ")));
     progress.step("starting the daemon");
     launch::ensure(&caller.home, deadline).await.map(Some)
+}
+
+/// Puts everything to sleep. It goes on when this command is interrupted.
+async fn save(mut daemon: Daemon, deadline: Deadline, progress: &mut Progress) -> Result<Done> {
+    daemon.require_our_protocol()?;
+    let mut following = daemon.down(false, true, deadline).await?;
+    following.end(progress, deadline).await
 }
 
 /// Stops everything; a second Ctrl-C forces (spec 6.6), a third gives up.
@@ -110,7 +131,7 @@ async fn stop(mut daemon: Daemon, force: bool, deadline: Deadline, progress: &mu
         progress.note(&words);
     }
     let mut interrupts = Interrupts::from_now_on()?;
-    let mut following = daemon.down(force, deadline).await?;
+    let mut following = daemon.down(force, false, deadline).await?;
     let mut pressed = u32::from(force);
     loop {
         tokio::select! {
@@ -122,7 +143,7 @@ async fn stop(mut daemon: Daemon, force: bool, deadline: Deadline, progress: &mu
             1 => progress.note("still stopping; Ctrl-C again powers machines off at once"),
             2 => {
                 progress.note("powering machines off");
-                following = daemon.down(true, deadline).await?;
+                following = daemon.down(true, false, deadline).await?;
             }
             _ => {
                 return Err(Error::Interrupted {
@@ -135,9 +156,12 @@ async fn stop(mut daemon: Daemon, force: bool, deadline: Deadline, progress: &mu
     }
 }
 
-fn render(answer: &Answer) -> String {
-    let mut words = if answer.changed {
-        format!("The engine is stopped ({}).\n", text::seconds(Duration::from_secs_f64(answer.seconds)))
+fn render(answer: &Answer, suspend: bool) -> String {
+    let took = text::seconds(Duration::from_secs_f64(answer.seconds));
+    let mut words = if answer.changed && suspend {
+        format!("The engine is saved to disk ({took}); `dhow up` goes on where it was.\n")
+    } else if answer.changed {
+        format!("The engine is stopped ({took}).\n")
     } else {
         "The engine was not running.\n".to_owned()
     };

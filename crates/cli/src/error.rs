@@ -125,6 +125,9 @@ pub enum Error {
     /// The host's resolver cannot be told of containers' names.
     #[error(transparent)]
     Dns(#[from] crate::dns::Error),
+    /// The service cannot be installed or removed.
+    #[error(transparent)]
+    Service(#[from] crate::service::Error),
     /// Dhow's configuration is not what it should be.
     #[error(transparent)]
     Config(#[from] crate::config::Error),
@@ -169,6 +172,7 @@ impl Error {
             Self::Write { .. } => "file-unwritable",
             Self::Context(error) => error.code(),
             Self::Dns(error) => error.code(),
+            Self::Service(error) => error.code(),
             Self::Config(error) => error.code(),
             Self::NoLog { .. } => "no-log",
             Self::Output(_) => "output",
@@ -208,6 +212,7 @@ impl Error {
             Self::Read { .. } | Self::Write { .. } => "check the file's owner and mode, and the disk's space".to_owned(),
             Self::Context(error) => error.hint(),
             Self::Dns(error) => error.hint(),
+            Self::Service(error) => error.hint(),
             Self::Config(error) => error.hint(),
             Self::NoLog { .. } => "dhow up".to_owned(),
         }

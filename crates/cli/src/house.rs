@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dhow_home::Home;
-use dhow_model::{Arch, Config, Failure, MachineName, TranslatorName};
+use dhow_model::{Arch, Config, Failure, MachineName, Purpose, TranslatorName};
 use serde::Serialize;
 
 /// The rest of the executable. Calls block; each runs on the program's first thread, outside of any runtime, so that an
 /// implementation may start its own.
 pub trait House {
     /// Is the daemon until it ends (`dhow daemon`). When it serves, it says so with [`dhow_home::launch::answer`]; when it
-    /// cannot start, it says why with the same.
-    fn daemon(&self, home: &Home) -> ExitCode;
+    /// cannot start, it says why with the same. As a `service` it takes the service manager's sockets, tells it that it serves, and
+    /// saves machines to disk when it is told to end.
+    fn daemon(&self, home: &Home, service: bool) -> ExitCode;
 
-    /// Is the supervisor of a machine until it ends (`dhow supervise NAME`).
-    fn supervise(&self, home: &Home, machine: &MachineName) -> ExitCode;
+    /// Is the supervisor of a machine, which is booted for this purpose, until it ends (`dhow supervise NAME`).
+    fn supervise(&self, home: &Home, machine: &MachineName, purpose: Purpose) -> ExitCode;
 
     /// Runs a few guest instructions on KVM; the exit status is the answer (`dhow probe-kvm`).
     fn probe_kvm(&self) -> ExitCode;

@@ -12,6 +12,7 @@ mod client;
 mod command;
 pub mod config;
 pub mod context;
+mod disk;
 mod dns;
 mod doctor;
 mod down;
@@ -23,9 +24,12 @@ mod interrupt;
 mod launch;
 mod logs;
 mod output;
+mod owned;
 mod ports;
 mod progress;
 mod route;
+mod service;
+mod sleep;
 mod status;
 mod text;
 mod translator;
@@ -61,8 +65,12 @@ pub fn main(house: &dyn House) -> ExitCode {
     };
     let output = command::output(&typed.everywhere);
     match command::understand(typed) {
-        Ok(Task::At(caller, Command::Daemon { detached })) => be_daemon(house, &caller, detached),
-        Ok(Task::At(caller, Command::Supervise(name))) => house.supervise(&caller.home, &name),
+        Ok(Task::At(caller, Command::Daemon { detached, service })) => {
+            be_daemon(house, &caller, detached, service)
+        }
+        Ok(Task::At(caller, Command::Supervise(name, purpose))) => {
+            house.supervise(&caller.home, &name, purpose)
+        }
         Ok(Task::ProbeKvm) => house.probe_kvm(),
         Ok(task) => ExitCode::from(end(task_result(house, task), &output)),
         Err(error) => ExitCode::from(end(Err(error), &output)),
@@ -77,7 +85,8 @@ fn task_result(house: &dyn House, task: Task) -> Result<u8> {
     };
     match command {
         Command::Up => wait(up::up(&caller)),
-        Command::Down { force } => wait(down::down(&caller, force)),
+        Command::Down { force, suspend } => wait(down::down(&caller, force, suspend)),
+        Command::Sleep(wish, role) => wait(sleep::run(&caller, wish, role)),
         Command::Status { timeline } => wait(status::status(&caller, timeline)),
         Command::Inspect(container) => wait(inspect::inspect(&caller, &container)),
         Command::Logs(request) => wait(logs::logs(&caller, &request)),
@@ -89,9 +98,12 @@ fn task_result(house: &dyn House, task: Task) -> Result<u8> {
         Command::Assets(command) => assets::assets(house, &caller, &command),
         Command::Translator(command) => translator::translator(house, &caller, &command),
         Command::Ports => wait(ports::ports(&caller)),
+        Command::Disk(verb) => wait(disk::disk(&caller, &verb)),
+        Command::Rescue(verb) => wait(disk::rescue(&caller, &verb)),
         Command::Dns(verb) => wait(dns::run(&caller, &verb)),
         Command::Route(verb) => route::run(&caller, &verb),
-        Command::Daemon { .. } | Command::Supervise(_) => Ok(exit::OK),
+        Command::Service(verb) => wait(service::run(&caller, &verb)),
+        Command::Daemon { .. } | Command::Supervise(..) => Ok(exit::OK),
     }
 }
 
@@ -109,11 +121,11 @@ fn end(result: Result<u8>, output: &Output) -> u8 {
 }
 
 /// A daemon that a command started outlives that command's terminal and its Ctrl-C.
-fn be_daemon(house: &dyn House, caller: &Caller, detached: bool) -> ExitCode {
+fn be_daemon(house: &dyn House, caller: &Caller, detached: bool, service: bool) -> ExitCode {
     if detached {
         dhow_home::launch::detach();
     }
-    house.daemon(&caller.home)
+    house.daemon(&caller.home, service)
 }
 
 fn wait<T>(work: impl Future<Output = Result<T>>) -> Result<T> {

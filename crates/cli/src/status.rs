@@ -15,12 +15,13 @@ use crate::down::supervised;
 use crate::error::Result;
 use crate::exit;
 use crate::launch;
+use crate::sleep::saved;
 use crate::text;
 
 /// What `dhow status --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
-    /// Whether the native machine runs: the exit status.
+    /// Whether the native machine runs, or sleeps and wakes at the next request: the exit status.
     pub running: bool,
     /// Dhow's directory.
     pub home: String,
@@ -32,6 +33,8 @@ pub struct Status {
     pub machines: Vec<Machine>,
     /// Machines that run although no daemon does.
     pub without_daemon: Vec<String>,
+    /// Machines that sleep on disk, where no daemon runs.
+    pub saved: Vec<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -54,6 +57,8 @@ pub struct Machine {
     /// Null when nothing is wrong.
     trouble: Option<String>,
     arch: String,
+    /// Whether its architecture is not this computer's.
+    emulated: bool,
     accelerator: String,
     channel: String,
     cpus: u32,
@@ -66,6 +71,8 @@ pub struct Machine {
     supervisor_rss_bytes: u64,
     hypervisor_pid: u32,
     hypervisor_rss_bytes: u64,
+    /// What both and the guest's memory cost this computer, each page once.
+    memory_cost_bytes: u64,
     /// Null when it does not run.
     uptime_seconds: Option<u64>,
     guest_kernel: String,
@@ -76,10 +83,38 @@ pub struct Machine {
     translators: Vec<Translator>,
     /// What a person should know of it.
     warnings: Vec<String>,
+    /// How it sleeps; null until it first did.
+    sleep: Option<Sleep>,
+    /// What keeps it awake; null when nothing does.
+    awake_because: Option<String>,
+    /// When it is put to sleep if nothing happens; null when it is not.
+    sleeps_in_seconds: Option<u64>,
     /// What passes through its gateway; null when it does not run.
     network: Option<Network>,
     /// The last start, step by step.
     timeline: Vec<Step>,
+}
+
+/// How a machine sleeps and wakes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sleep {
+    /// Since when it sleeps; null while it is awake.
+    asleep_seconds: Option<u64>,
+    /// Why it went to sleep last, and what woke it last; null when that is not known.
+    why: Option<String>,
+    woken_by: Option<String>,
+    /// What its state takes on this computer's disk now.
+    state_bytes: u64,
+    /// How often it slept since its supervisor started.
+    slept: u32,
+    /// How long the last wake took; null when there was none.
+    last_wake_seconds: Option<f64>,
+    /// The steps of both, last time.
+    saving: Vec<Step>,
+    waking: Vec<Step>,
+    /// Why a saved state was not used; null when all were. It is kept.
+    set_aside: Option<String>,
+    set_aside_bytes: u64,
 }
 
 /// A service in a machine.
@@ -153,7 +188,11 @@ async fn look(caller: &Caller, deadline: Deadline) -> Result<Status> {
             status.warnings.extend(daemon.other_version());
             Ok(status)
         }
-        None => Ok(without_daemon(caller, &supervised(&caller.home)?)),
+        None => {
+            let mut status = without_daemon(caller, &supervised(&caller.home)?);
+            status.saved = saved(&caller.home).iter().map(ToString::to_string).collect();
+            Ok(status)
+        }
     }
 }
 
@@ -174,14 +213,16 @@ fn without_daemon(caller: &Caller, machines: &[MachineName]) -> Status {
         daemon: None,
         machines: Vec::new(),
         without_daemon,
+        saved: Vec::new(),
         warnings,
     }
 }
 
 fn running(reply: StatusReply, protocol: u32, now: u64) -> Status {
     let native = MachineName::native();
-    let serves =
-        |m: &control::Machine| m.name == native.as_str() && ["running", "idle"].contains(&m.state.as_str());
+    // One that sleeps answers the next request.
+    let states = ["running", "idle", "suspending", "suspended"];
+    let serves = |m: &control::Machine| m.name == native.as_str() && states.contains(&m.state.as_str());
     Status {
         running: reply.machines.iter().any(serves),
         home: reply.home,
@@ -195,6 +236,7 @@ fn running(reply: StatusReply, protocol: u32, now: u64) -> Status {
         }),
         machines: reply.machines.into_iter().map(|m| machine(m, now)).collect(),
         without_daemon: Vec::new(),
+        saved: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -202,6 +244,10 @@ fn running(reply: StatusReply, protocol: u32, now: u64) -> Status {
 fn machine(m: control::Machine, now: u64) -> Machine {
     let runs = m.hypervisor_pid != 0;
     Machine {
+        sleep: m.sleep.map(|sleep| self::sleep(&sleep, now)),
+        awake_because: words(&m.awake_because),
+        sleeps_in_seconds: (m.sleeps_at_unix_nanos != 0)
+            .then(|| m.sleeps_at_unix_nanos.saturating_sub(now) / 1_000_000_000),
         uptime_seconds: since(m.started_unix_nanos, now).filter(|_| runs),
         trouble: Some(text::harmless(&m.trouble)).filter(|t| !t.is_empty()),
         services: m.services.into_iter().map(service).collect(),
@@ -211,6 +257,7 @@ fn machine(m: control::Machine, now: u64) -> Machine {
         timeline: steps(&m.timeline),
         name: m.name,
         state: m.state,
+        emulated: m.emulated,
         arch: m.arch,
         accelerator: m.accelerator,
         channel: m.channel,
@@ -224,10 +271,33 @@ fn machine(m: control::Machine, now: u64) -> Machine {
         supervisor_rss_bytes: m.supervisor_rss_bytes,
         hypervisor_pid: m.hypervisor_pid,
         hypervisor_rss_bytes: m.hypervisor_rss_bytes,
+        memory_cost_bytes: m.memory_cost_bytes,
         guest_kernel: text::one_line(&m.guest_kernel),
         agent_version: text::one_line(&m.agent_version),
         retries: m.retries,
     }
+}
+
+fn sleep(s: &control::Sleep, now: u64) -> Sleep {
+    let waking = steps(&s.waking);
+    let end = waking.iter().map(|step| step.began_seconds + step.took_seconds).reduce(f64::max);
+    Sleep {
+        asleep_seconds: since(s.since_unix_nanos, now),
+        why: words(&s.why),
+        woken_by: words(&s.woken_by),
+        state_bytes: s.bytes,
+        slept: s.slept,
+        last_wake_seconds: end,
+        saving: steps(&s.saving),
+        waking,
+        set_aside: words(&s.set_aside),
+        set_aside_bytes: s.set_aside_bytes,
+    }
+}
+
+/// What there is to read, on one line.
+fn words(told: &str) -> Option<String> {
+    Some(text::one_line(told)).filter(|words| !words.is_empty())
 }
 
 fn network(n: control::Network) -> Network {

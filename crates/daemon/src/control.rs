@@ -4,14 +4,16 @@ use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dhow_docker::Face;
-use dhow_engine::{Engine, Progress as Working, Reporter};
+use dhow_engine::{Engine, Progress as Working, Reporter, Slept, Supervisors};
 use dhow_home::{Home, process};
-use dhow_model::Failure;
+use dhow_model::{Failure, Role};
 use dhow_proto::control::control_server::Control;
 use dhow_proto::control::progress::What;
 use dhow_proto::control::{
-    self, Done, DownRequest, EventsRequest, InspectReply, InspectRequest, PortsReply, PortsRequest, Progress,
-    StatusReply, StatusRequest, UpRequest, VersionReply, VersionRequest,
+    self, DiskCheckRequest, DiskCompactReply, DiskGrowReply, DiskRequest, DiskUsageReply, Done, DownRequest,
+    EventsRequest, InspectReply, InspectRequest, PortsReply, PortsRequest, Progress, RescueExportRequest,
+    RescueListReply, RescuePart, ResumeRequest, StatusReply, StatusRequest, SuspendRequest, UpRequest,
+    VersionReply, VersionRequest,
 };
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
@@ -19,7 +21,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::{inspect, status, stop};
+use crate::{disk, inspect, status, stop};
 
 /// The service.
 pub struct Service {
@@ -44,6 +46,10 @@ impl Service {
 impl Control for Service {
     type UpStream = ReceiverStream<Result<Progress, Status>>;
     type DownStream = ReceiverStream<Result<Progress, Status>>;
+    type DiskCheckStream = ReceiverStream<Result<Progress, Status>>;
+    type RescueExportStream = ReceiverStream<Result<RescuePart, Status>>;
+    type SuspendStream = ReceiverStream<Result<Progress, Status>>;
+    type ResumeStream = ReceiverStream<Result<Progress, Status>>;
     type EventsStream = Pin<Box<dyn Stream<Item = Result<control::Event, Status>> + Send>>;
 
     async fn version(&self, _: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
@@ -69,9 +75,21 @@ impl Control for Service {
     }
 
     async fn down(&self, request: Request<DownRequest>) -> Result<Response<Self::DownStream>, Status> {
-        let force = request.into_inner().force;
+        let DownRequest { force, suspend } = request.into_inner();
         let (sender, stream) = mpsc::channel(64);
         let (home, engine, end) = (self.home.clone(), self.engine.clone(), self.end.clone());
+        if suspend {
+            tokio::spawn(async move {
+                tell(&sender, What::Step(format!("putting {} to sleep", stop::names(&engine.on())))).await;
+                let slept = engine.suspend(None, "dhow down --suspend", Supervisors::End).await;
+                let (last, ended) = slept_all(slept, "was not put to sleep");
+                tell(&sender, last).await;
+                if ended {
+                    end.cancel();
+                }
+            });
+            return Ok(Response::new(ReceiverStream::new(stream)));
+        }
         tokio::spawn(async move {
             let config = home.read_config().unwrap_or_default();
             tell(&sender, What::Step(format!("stopping {}", stop::names(&engine.on())))).await;
@@ -85,6 +103,33 @@ impl Control for Service {
                 // What is not off can be stopped again.
                 Err(failure) => tell(&sender, failed(failure)).await,
             }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn suspend(
+        &self,
+        request: Request<SuspendRequest>,
+    ) -> Result<Response<Self::SuspendStream>, Status> {
+        let role = role(&request.get_ref().machine)?;
+        let (sender, stream) = mpsc::channel(8);
+        let engine = self.engine.clone();
+        tokio::spawn(async move {
+            tell(&sender, What::Step(format!("putting {} to sleep", named(role, &engine)))).await;
+            let slept = engine.suspend(role, "dhow suspend", Supervisors::Stay).await;
+            tell(&sender, slept_all(slept, "was not put to sleep").0).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<Self::ResumeStream>, Status> {
+        let role = role(&request.get_ref().machine)?;
+        let (sender, stream) = mpsc::channel(8);
+        let engine = self.engine.clone();
+        tokio::spawn(async move {
+            tell(&sender, What::Step(format!("waking {}", named(role, &engine)))).await;
+            let woken = engine.resume(role, "dhow resume").await;
+            tell(&sender, slept_all(woken, "was not woken").0).await;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -116,6 +161,46 @@ impl Control for Service {
         Ok(Response::new(reply))
     }
 
+    async fn disk_usage(&self, request: Request<DiskRequest>) -> Result<Response<DiskUsageReply>, Status> {
+        Ok(Response::new(disk::usage(&self.engine, &request.get_ref().machine).await))
+    }
+
+    async fn disk_compact(
+        &self,
+        request: Request<DiskRequest>,
+    ) -> Result<Response<DiskCompactReply>, Status> {
+        Ok(Response::new(disk::compact(&self.engine, &request.get_ref().machine).await))
+    }
+
+    async fn disk_grow(&self, request: Request<DiskRequest>) -> Result<Response<DiskGrowReply>, Status> {
+        // It goes on to its end when the caller goes away.
+        let (home, engine) = (self.home.clone(), self.engine.clone());
+        let grown = tokio::spawn(async move { disk::grow(&home, &engine, &request.get_ref().machine).await });
+        grown.await.map(Response::new).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    async fn disk_check(
+        &self,
+        request: Request<DiskCheckRequest>,
+    ) -> Result<Response<Self::DiskCheckStream>, Status> {
+        let (sender, stream) = mpsc::channel(64);
+        tokio::spawn(disk::check(self.home.clone(), self.engine.clone(), request.into_inner(), sender));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn rescue_list(&self, request: Request<DiskRequest>) -> Result<Response<RescueListReply>, Status> {
+        Ok(Response::new(disk::list(&self.engine, &request.get_ref().machine).await))
+    }
+
+    async fn rescue_export(
+        &self,
+        request: Request<RescueExportRequest>,
+    ) -> Result<Response<Self::RescueExportStream>, Status> {
+        let (sender, stream) = mpsc::channel(4);
+        tokio::spawn(disk::export(self.engine.clone(), request.into_inner(), sender));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
         let found = self.face.inspect(&request.get_ref().container).await;
         let state = found.as_ref().ok().map(|found| self.engine.last(found.role));
@@ -129,6 +214,31 @@ impl Control for Service {
             Err(lagged) => Err(Status::data_loss(lagged.to_string())),
         });
         Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+/// Which machine was named, if one was.
+#[allow(clippy::result_large_err, reason = "it is the answer of every call")]
+fn role(machine: &str) -> Result<Option<Role>, Status> {
+    if machine.is_empty() {
+        return Ok(None);
+    }
+    let role = Role::ALL.into_iter().find(|role| role.to_string() == machine);
+    role.map(Some)
+        .ok_or_else(|| Status::not_found(format!("there is no machine {machine}: name native or foreign")))
+}
+
+fn named(role: Option<Role>, engine: &Engine) -> String {
+    role.map_or_else(|| stop::names(&engine.on()), |role| role.to_string())
+}
+
+/// What came of it for all machines together, and whether that is good.
+fn slept_all(slept: Vec<Slept>, not_done: &str) -> (What, bool) {
+    let changed = slept.iter().any(|slept| matches!(slept.result, Ok(true)));
+    let each = slept.into_iter().map(|slept| (slept.machine, slept.result.map(|_| Vec::new())));
+    match stop::all(each, not_done, "is as was asked") {
+        Ok(warnings) => (What::Done(Done { changed, warnings, timeline: Vec::new() }), true),
+        Err(failure) => (failed(failure), false),
     }
 }
 

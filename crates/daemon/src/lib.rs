@@ -3,13 +3,16 @@
 #![forbid(unsafe_code)]
 
 mod control;
+mod disk;
 mod error;
 mod inspect;
 mod run;
+mod sockets;
 mod status;
 mod stop;
 mod upstream;
 
-pub use dhow_docker::threads;
+pub use dhow_docker::runtime;
 pub use error::{Error, Result};
-pub use run::run;
+pub use run::{Way, run};
+pub use sockets::Passed;

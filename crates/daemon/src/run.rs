@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dhow_docker::{Face, LogHooks};
-use dhow_engine::Engine;
+use dhow_engine::{Engine, Supervisors};
+use dhow_home::Home;
 use dhow_home::lock::{FileLock, LockError};
-use dhow_home::{Home, socket};
 use dhow_proto::control::control_server::ControlServer;
 use dhow_proto::{DESCRIPTORS, MESSAGE_LIMIT};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::Service;
+use crate::sockets::{self, Passed};
 use crate::upstream::{Connections, Guests};
 use crate::{Error, Result};
 
@@ -23,11 +24,20 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Whoever looks whether a daemon runs has its lock for a moment; a daemon has it for good.
 const LOOKERS: Duration = Duration::from_secs(1);
 
+/// How a daemon runs.
+#[derive(Debug)]
+pub struct Way {
+    /// The sockets that were passed to it.
+    pub passed: Passed,
+    /// Whether it saves machines to disk when a signal tells it to end, as a service does at logout; otherwise they go on.
+    pub saves: bool,
+}
+
 /// Serves until it is told to end, by `dhow down` or a signal. `serving` is called once both sockets accept.
 ///
 /// # Errors
 /// When it cannot serve. Machines are left as they are in any case.
-pub async fn run(home: &Home, executable: PathBuf, serving: impl FnOnce()) -> Result<()> {
+pub async fn run(home: &Home, executable: PathBuf, way: Way, serving: impl FnOnce()) -> Result<()> {
     home.create()?;
     let _lock = match FileLock::wait_exclusive(&home.daemon_lock(), LOOKERS).await {
         Ok(lock) => lock,
@@ -36,26 +46,31 @@ pub async fn run(home: &Home, executable: PathBuf, serving: impl FnOnce()) -> Re
     };
     let end = CancellationToken::new();
     let engine = Engine::open(home, executable)?;
-    let listen = |path: PathBuf| socket::listen(&path).map_err(|source| Error::Serve { path, source });
-    let docker = listen(home.docker_socket())?;
-    let control = listen(home.control_socket())?;
+    let [(docker_socket, docker), (control_socket, control)] = way.passed.listen(home)?;
 
     let guests = Guests::new(home.clone(), engine.clone());
     let face = Face::new(Arc::new(guests), Arc::new(LogHooks));
     engine.observe(Arc::new(Connections(face.clone())));
-    let service = Service::new(home.clone(), engine, face.clone(), end.clone());
+    let service = Service::new(home.clone(), engine.clone(), face.clone(), end.clone());
     let face = tokio::spawn(face.serve(docker, end.clone()));
     let control = tokio::spawn(serve(service, control, end.clone()));
     serving();
+    sockets::serves();
     tracing::info!(home = %home.root().display(), pid = std::process::id(), "the daemon serves");
 
     tokio::select! {
         () = end.cancelled() => {}
-        () = signalled() => tracing::info!("told to end by a signal; machines go on"),
+        () = signalled() => {
+            if way.saves {
+                save(&engine).await;
+            } else {
+                tracing::info!("told to end by a signal; machines go on");
+            }
+        }
     }
-    // New requests find no socket rather than one that is not served.
-    for path in [home.docker_socket(), home.control_socket()] {
-        socket::remove(&path).map_err(|source| Error::Serve { path, source })?;
+    drop(engine);
+    for socket in [docker_socket, control_socket] {
+        socket.close()?;
     }
     end.cancel();
     for (name, task) in [("docker", tokio::spawn(joined(face))), ("control", tokio::spawn(joined(control)))] {
@@ -68,6 +83,17 @@ pub async fn run(home: &Home, executable: PathBuf, serving: impl FnOnce()) -> Re
     }
     tracing::info!("the daemon has ended");
     Ok(())
+}
+
+/// Saves every machine to disk. One that cannot be saved goes on, until somebody ends its processes.
+async fn save(engine: &Engine) {
+    tracing::info!("told to end by a signal; machines are saved to disk");
+    sockets::ends("saving machines to disk");
+    for slept in engine.suspend(None, "the service was told to end", Supervisors::End).await {
+        if let Err(error) = slept.result {
+            tracing::warn!(machine = %slept.machine, %error, "the machine could not be saved, and goes on");
+        }
+    }
 }
 
 async fn serve(

@@ -1,22 +1,28 @@
 //! What is known, as the control API tells it.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use dhow_engine::{Event, Snapshot, Timed};
-use dhow_home::{Home, process};
-use dhow_model::{MachineName, State};
+use dhow_home::{Home, MachineDir, process};
+use dhow_model::sleep::Decision;
+use dhow_model::{Arch, MachineName, State};
 use dhow_proto::{control, supervisor};
 
 /// A machine with its figures.
 pub fn machine(home: &Home, name: &MachineName, snapshot: Snapshot) -> control::Machine {
-    let Snapshot { state, trouble, spec, status, retries, timeline } = snapshot;
+    let Snapshot { state, trouble, spec, status, retries, timeline, rest } = snapshot;
     let dir = home.machine(name);
     let rss = |pid: u32| if pid == 0 { 0 } else { process::resident_bytes(pid) };
+    let (awake_because, sleeps_at) = resting(rest, Instant::now(), SystemTime::now());
     control::Machine {
+        sleep: sleep(&dir, state == Some(State::Suspended), status.sleep),
+        awake_because,
+        sleeps_at_unix_nanos: sleeps_at.map_or(0, unix_nanos),
         name: name.to_string(),
         state: state.unwrap_or(State::Absent).to_string(),
         trouble,
         arch: spec.as_ref().map(|s| s.arch.to_string()).unwrap_or_default(),
+        emulated: spec.as_ref().is_some_and(|s| Some(s.arch) != Arch::host()),
         accelerator: spec.as_ref().map(|s| s.accelerator.to_string()).unwrap_or_default(),
         channel: status.channel,
         cpus: spec.as_ref().map_or(0, |s| s.cpus),
@@ -27,6 +33,7 @@ pub fn machine(home: &Home, name: &MachineName, snapshot: Snapshot) -> control::
         hypervisor_pid: status.hypervisor_pid,
         hypervisor_rss_bytes: rss(status.hypervisor_pid),
         supervisor_rss_bytes: rss(status.supervisor_pid),
+        memory_cost_bytes: process::cost_bytes(&[status.supervisor_pid, status.hypervisor_pid]),
         started_unix_nanos: status.started_unix_nanos,
         guest_kernel: status.guest_kernel,
         agent_version: status.agent_version,
@@ -55,6 +62,60 @@ pub fn machine(home: &Home, name: &MachineName, snapshot: Snapshot) -> control::
             .map(translator)
             .collect(),
     }
+}
+
+/// What keeps a machine awake, or when it is put to sleep if nothing happens.
+fn resting(rest: Option<Decision>, now: Instant, clock: SystemTime) -> (String, Option<SystemTime>) {
+    match rest {
+        Some(Decision::Stay(busy)) => (busy.to_string(), None),
+        Some(Decision::Rest { until: Some(until) }) => {
+            (String::new(), Some(clock + until.saturating_duration_since(now)))
+        }
+        Some(Decision::Rest { until: None } | Decision::Suspend) | None => (String::new(), None),
+    }
+}
+
+/// How it sleeps: as its supervisor tells, or the files where none runs.
+fn sleep(dir: &MachineDir, sleeps: bool, told: Option<supervisor::Sleep>) -> Option<control::Sleep> {
+    let bad = dir.sleep_bad();
+    let why = std::fs::read_to_string(bad.join("why")).unwrap_or_default();
+    if told.is_none() && !sleeps && why.is_empty() {
+        return None;
+    }
+    let told = told.unwrap_or_default();
+    let state = dir.sleep().join("state.json");
+    let since = if sleeps { state.metadata().and_then(|m| m.modified()).map_or(0, unix_nanos) } else { 0 };
+    Some(control::Sleep {
+        since_unix_nanos: if told.since_unix_nanos == 0 { since } else { told.since_unix_nanos },
+        bytes: allocated(&dir.sleep()),
+        why: told.why,
+        woken_by: told.woken_by,
+        slept: told.slept,
+        saving: told.saving.into_iter().map(step).collect(),
+        waking: told.waking.into_iter().map(step).collect(),
+        set_aside: if told.set_aside.is_empty() { why.trim().to_owned() } else { told.set_aside },
+        set_aside_bytes: allocated(&bad),
+    })
+}
+
+/// What the files of a directory take on the host's disk.
+fn allocated(dir: &std::path::Path) -> u64 {
+    let Ok(files) = std::fs::read_dir(dir) else { return 0 };
+    files.flatten().map(|file| process::allocated_bytes(&file.path())).sum()
+}
+
+fn step(step: supervisor::Step) -> control::TimedStep {
+    control::TimedStep {
+        r#where: step.r#where,
+        name: step.name,
+        began_us: step.began_us,
+        took_us: step.took_us,
+        detail: if step.error.is_empty() { step.detail } else { step.error },
+    }
+}
+
+fn unix_nanos(at: SystemTime) -> u64 {
+    u64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn translator(t: supervisor::Translator) -> control::Translator {
@@ -111,9 +172,8 @@ pub fn timed(step: Timed) -> control::TimedStep {
 
 /// A transition.
 pub fn event(event: &Event) -> control::Event {
-    let since_1970 = event.at.duration_since(UNIX_EPOCH).unwrap_or_default();
     control::Event {
-        unix_nanos: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
+        unix_nanos: unix_nanos(event.at),
         machine: event.machine.to_string(),
         from: event.from.to_string(),
         to: event.to.to_string(),

@@ -1,6 +1,6 @@
 //! What came of stopping every machine, in one answer: no machine's error hides another's end (spec 6.6).
 
-use dhow_engine::Stopped;
+use dhow_engine::{Error, Stopped};
 use dhow_model::{Failure, MachineName};
 
 /// The machines that are stopped, for people.
@@ -14,13 +14,28 @@ pub fn names(machines: &[MachineName]) -> String {
 /// # Errors
 /// When a machine is not off.
 pub fn told(stopped: Vec<Stopped>) -> Result<Vec<String>, Failure> {
+    let each =
+        stopped.into_iter().map(|Stopped { machine, result }| (machine, result.map(|reply| reply.errors)));
+    all(each, "did not stop", "is off")
+}
+
+/// The same of anything that is done to every machine. Each answers what should be known of it; what is wrong with one is said with
+/// the words for `not_done`, and what is well with those for `done`.
+///
+/// # Errors
+/// When it could not be done to a machine.
+pub fn all(
+    each: impl IntoIterator<Item = (MachineName, Result<Vec<String>, Error>)>,
+    not_done: &str,
+    done: &str,
+) -> Result<Vec<String>, Failure> {
     let mut warnings = Vec::new();
     let mut failures: Vec<(MachineName, Failure)> = Vec::new();
     let mut off = Vec::new();
-    for Stopped { machine, result } in stopped {
+    for (machine, result) in each {
         match result {
-            Ok(reply) => {
-                warnings.extend(reply.errors.into_iter().map(|error| format!("{machine}: {error}")));
+            Ok(errors) => {
+                warnings.extend(errors.into_iter().map(|error| format!("{machine}: {error}")));
                 off.push(machine);
             }
             Err(error) => failures.push((machine, error.failure())),
@@ -29,12 +44,12 @@ pub fn told(stopped: Vec<Stopped>) -> Result<Vec<String>, Failure> {
     let Some((_, first)) = failures.first() else { return Ok(warnings) };
     let (code, hint) = (first.code.clone(), first.hint.clone());
     let machines: Vec<MachineName> = failures.iter().map(|(machine, _)| machine.clone()).collect();
-    let mut message = format!("{} did not stop", names(&machines));
+    let mut message = format!("{} {not_done}", names(&machines));
     for (machine, failure) in &failures {
         message.push_str(&format!("\n{machine}: {}", failure.message));
     }
     if !off.is_empty() {
-        message.push_str(&format!("\n{} is off", names(&off)));
+        message.push_str(&format!("\n{} {done}", names(&off)));
     }
     for warning in warnings {
         message.push_str(&format!("\n{warning}"));
@@ -44,7 +59,6 @@ pub fn told(stopped: Vec<Stopped>) -> Result<Vec<String>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use dhow_engine::Error;
     use dhow_model::Role;
     use dhow_proto::supervisor::StopReply;
 

@@ -2,12 +2,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use dhow_channel::Stream;
 use dhow_docker::{ByteStream, Engines, Face, Unavailable};
-use dhow_engine::{Engine, Observer};
+use dhow_engine::{Engine, Observer, Usage};
 use dhow_home::Home;
-use dhow_model::config::{TranslatorList, Translators};
+use dhow_model::config::{Share, TranslatorList, Translators};
 use dhow_model::placement::Host;
-use dhow_model::{Config, Failure, Placement, Record, Role};
+use dhow_model::{Config, Failure, MachineSpec, Placement, Record, Role};
 
 /// The engine machines.
 #[derive(Debug)]
@@ -42,7 +43,12 @@ impl Guests {
 impl Engines for Guests {
     async fn dial(&self, role: Role) -> Result<Box<dyn ByteStream>, Unavailable> {
         match self.engine.docker(role).await {
-            Ok(stream) => Ok(Box::new(stream)),
+            Ok(stream) => {
+                if let Stream::Unix(socket) = &stream {
+                    dhow_docker::widen(socket);
+                }
+                Ok(Box::new(stream))
+            }
             Err(error) => Err(unavailable(role, error.failure())),
         }
     }
@@ -58,6 +64,13 @@ impl Engines for Guests {
     async fn host(&self) -> Host {
         let config = self.config();
         self.engine.host(&config).await
+    }
+
+    fn shares(&self, role: Role) -> Option<Vec<Share>> {
+        // What the machine was made with; one that was never made will be made as the configuration says.
+        let made = std::fs::read(self.home.machine(&role.machine()).spec()).ok();
+        let made = made.and_then(|text| serde_json::from_slice::<MachineSpec>(&text).ok());
+        Some(made.map_or_else(|| dhow_engine::shares(&self.config()), |spec| spec.shares))
     }
 
     fn record(&self, role: Role) -> Option<Record> {
@@ -77,6 +90,15 @@ impl Observer for Connections {
     async fn stopping(&self, role: Role) {
         // What is in it, the engine asks dockerd itself.
         drop(self.0.machine_stopping(role).await);
+    }
+
+    fn resting(&self, role: Role) {
+        self.0.machine_rests(role);
+    }
+
+    fn usage(&self, role: Role) -> Usage {
+        let dhow_docker::Usage { in_flight, begun } = self.0.usage(role);
+        Usage { in_flight, begun }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How the daemon and the supervisors run: their log, their runtime, and their word to whoever launched them.
 
 use std::future::Future;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use dhow_home::rotating::Rotating;
 use dhow_home::{Home, launch};
 use dhow_model::{Config, Failure};
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 /// How large a log may grow, and how many older ones are kept.
@@ -17,7 +18,7 @@ const LOG_KEEP: u32 = 3;
 
 /// Runs a background process that logs to `log`. `work` gets the configuration and a way to say that it serves; a failure before that is told
 /// to the launcher, and one after it is logged.
-pub fn run<W, F>(home: &Home, log: &Path, threads: usize, work: W) -> ExitCode
+pub fn run<W, F>(home: &Home, log: &Path, runtime: io::Result<Runtime>, work: W) -> ExitCode
 where
     W: FnOnce(Config, Box<dyn FnOnce() + Send>) -> F,
     F: Future<Output = Result<(), Failure>>,
@@ -25,7 +26,6 @@ where
     let config = home.read_config();
     // A mistake in the configuration must not keep anybody from stopping a machine: it is told when it is asked for.
     start_log(log, config.as_ref().map_or("info", |c| c.log.level.as_str()));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -40,6 +40,20 @@ where
     match runtime.block_on(work(config.unwrap_or_default(), serving)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => refuse(&failure),
+    }
+}
+
+/// Is a machine's file server. Its standard error is its supervisor's to log.
+pub fn share() -> ExitCode {
+    let filter = EnvFilter::try_from_env("DHOW_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).without_time().with_level(false);
+    log.with_target(false).with_writer(std::io::stderr).init();
+    match dhow_share::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use dhow_cli::{
     AssetsCommand, AssetsDone, Check, House, Report, TranslatorCommand, TranslatorsDone, Verdict,
 };
+use dhow_daemon::{Passed, Way};
 use dhow_home::{Home, launch};
-use dhow_model::{Config, Failure, MachineName};
+use dhow_model::{Config, Failure, MachineName, Purpose};
+use tokio::runtime::Builder;
 
 use crate::{assets, background, translators};
 
@@ -17,22 +19,30 @@ const THREADS: usize = 2;
 pub struct Whole;
 
 impl House for Whole {
-    fn daemon(&self, home: &Home) -> ExitCode {
+    fn daemon(&self, home: &Home, service: bool) -> ExitCode {
+        // Before there are threads, as its variables are removed.
+        let passed = if service { Passed::from_environment() } else { Ok(Passed::nothing()) };
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        background::run(home, &home.daemon_log(), dhow_daemon::threads(processors), |_, serving| async {
+        background::run(home, &home.daemon_log(), dhow_daemon::runtime(processors), |_, serving| async move {
             let executable = executable()?;
-            dhow_daemon::run(home, executable, serving).await.map_err(|e| e.failure())
+            let passed = passed.map_err(|error| {
+                let message = format!("the service manager's sockets cannot be used: {error}");
+                Failure::new("files", message, "dhow service install")
+            })?;
+            let way = Way { passed, saves: service };
+            dhow_daemon::run(home, executable, way, serving).await.map_err(|e| e.failure())
         })
     }
 
-    fn supervise(&self, home: &Home, machine: &MachineName) -> ExitCode {
+    fn supervise(&self, home: &Home, machine: &MachineName, purpose: Purpose) -> ExitCode {
         launch::detach();
+        let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
         background::run(
             home,
             &home.machine(machine).supervisor_log(),
-            THREADS,
+            runtime,
             |config, serving| async move {
-                dhow_supervisor::run(home, machine, &config, serving).await.map_err(|e| e.failure())
+                dhow_supervisor::run(home, machine, purpose, &config, serving).await.map_err(|e| e.failure())
             },
         )
     }

@@ -1,5 +1,5 @@
-//! The one executable. What it was started as, its command line says: the CLI, the daemon (`dhow daemon`) or a machine's
-//! supervisor (`dhow supervise NAME`). This crate puts the parts together; nothing imports it.
+//! The one executable. What it was started as, its command line says: the CLI, the daemon (`dhow daemon`), a machine's
+//! supervisor (`dhow supervise NAME`) or its file server (`dhow serve-shares`). This crate puts the parts together; nothing imports it.
 #![forbid(unsafe_code)]
 
 mod assets;
@@ -10,5 +10,8 @@ mod translators;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if dhow_share::is_wanted() {
+        return background::share();
+    }
     dhow_cli::main(&house::Whole)
 }

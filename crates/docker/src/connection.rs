@@ -20,7 +20,7 @@ use crate::pool::{Connection, Pools};
 use crate::registry::Workloads;
 use crate::route::{Route, Whole, route};
 use crate::session::Sessions;
-use crate::stats::{Counters, Gauge};
+use crate::stats::{Counters, Gauge, InUse};
 use crate::trace::TraceId;
 use crate::wire::body::Body;
 use crate::wire::buffer::Buffer;
@@ -71,17 +71,23 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut client: Client, stop: Cancell
 impl Shared {
     async fn handle(&self, mut client: Client, spare: &mut Buffer, mut request: Request) -> Next {
         let _in_flight = Gauge::new(&self.counters.in_flight);
+        let mut in_use = InUse::none(&self.counters);
+        if self.engines.placement() == Placement::NativeMachine {
+            in_use.of(Role::Native);
+        }
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let route = self.current(route(&request.method, &request.target), &mut request);
         if let Route::Whole(whole) = &route
             && self.is_merged(*whole)
         {
+            self.engines.running().into_iter().for_each(|role| in_use.of(role));
             return self.whole(client, &request, *whole).await;
         }
         let mut plan = match self.place(&mut client, &request, &route).await {
             Ok(plan) => plan,
             Err(stop) => return self.stop(client, &request, stop).await,
         };
+        in_use.of(plan.role);
         let mut head = std::mem::take(&mut request.forward);
         if let Some(instead) = plan.body.take()
             && client.discard(request.body)
@@ -125,6 +131,8 @@ impl Shared {
                     };
                 }
                 Ended::Upgraded(back) if route == Route::Grpc => {
+                    // Its builds go to either engine.
+                    in_use.of_all();
                     self.buildkit(client, connection.stream, back, std::mem::take(spare), &request.trace)
                         .await;
                     return Next::Close;
@@ -287,6 +295,8 @@ impl Shared {
 
     async fn http2(&self, client: Client) {
         let _in_flight = Gauge::new(&self.counters.in_flight);
+        let mut in_use = InUse::none(&self.counters);
+        in_use.of(Role::Native);
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         match self.pools.of(Role::Native).dial().await {
             Ok(connection) => {

@@ -38,7 +38,8 @@ impl Shared {
         let abroad = host.placement == Placement::ForeignMachine;
         let machines = self.machines(&request.trace);
         let (mut content, mut turn) = (Vec::new(), None);
-        if asked.platforms.is_empty() || abroad {
+        let binds;
+        {
             let held = self.hold(client, request, MAX_DESCRIPTION, &mut plan).await?;
             // A named platform decides for what is too large to be read; dockerd refuses what cannot be.
             let read = match &held {
@@ -53,6 +54,7 @@ impl Shared {
             };
             let Ok(description) = read else { return Ok(plan) };
             content = held.unwrap_or_default();
+            binds = description.binds;
             if let Some(image) = description.image.filter(|_| asked.platforms.is_empty()) {
                 asked.image = images::platforms(&image, host.placement, machines).await?;
             }
@@ -64,6 +66,12 @@ impl Shared {
         }
         let decision = admit(&host, &asked).map_err(|refusal| Stop::from(refusal).labelled())?;
         plan.role = decision.role;
+        if !binds.is_empty()
+            && let Some(shares) = self.engines.shares(plan.role)
+            && let Some(refusal) = binds.refusal(&shares)
+        {
+            return Err(Stop::refused(400, refusal).labelled());
+        }
         plan.label = Some(decisions::label(&decision));
         let name = name.filter(|name| !name.is_empty());
         let claim = match &name {

@@ -8,6 +8,8 @@ use dhow_model::COMPOSE_PROJECT;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
+use crate::binds::Binds;
+
 /// What matters of a new container, network or volume, or of a call that connects a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Description {
@@ -17,6 +19,8 @@ pub(crate) struct Description {
     pub(crate) project: Option<String>,
     /// The container that a network is connected to or disconnected from.
     pub(crate) container: Option<String>,
+    /// Directories of the host that it is to see.
+    pub(crate) binds: Binds,
 }
 
 impl Description {
@@ -47,10 +51,14 @@ impl<'de> Visitor<'de> for Keys {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Description, M::Error> {
         let mut found = Description::default();
         while let Some(Text(key)) = map.next_key()? {
-            // Go folds two letters beyond ASCII into it: `ſ` is an `s`, and the sign for kelvin a `k`.
-            match key.replace('\u{17f}', "s").to_ascii_lowercase().as_str() {
+            match folded(&key).as_str() {
                 "image" => assign(&mut found.image, map.next_value()?),
                 "container" => assign(&mut found.container, map.next_value()?),
+                "hostconfig" => {
+                    if let Some(binds) = map.next_value::<Option<Binds>>()? {
+                        found.binds = binds;
+                    }
+                }
                 "labels" => match map.next_value()? {
                     Some(Labels(Some(project))) => assign(&mut found.project, Some(project)),
                     Some(Labels(None)) => {}
@@ -63,6 +71,11 @@ impl<'de> Visitor<'de> for Keys {
     }
 }
 
+/// A key without its case. Go folds two letters beyond ASCII into it: `ſ` is an `s`, and the sign for kelvin a `k`.
+pub(crate) fn folded(key: &str) -> String {
+    key.replace('\u{17f}', "s").to_ascii_lowercase()
+}
+
 /// `null` changes nothing; an empty text is as good as none.
 fn assign(to: &mut Option<String>, value: Option<Text>) {
     if let Some(Text(text)) = value {
@@ -71,7 +84,7 @@ fn assign(to: &mut Option<String>, value: Option<Text>) {
 }
 
 /// A string, whatever its bytes.
-struct Text(String);
+pub(crate) struct Text(pub(crate) String);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

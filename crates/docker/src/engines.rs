@@ -1,5 +1,6 @@
 //! What the face knows of the machines behind it, and how it reaches their dockerds.
 
+use dhow_model::config::Share;
 use dhow_model::placement::{Host, Placement};
 use dhow_model::{Record, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,6 +35,11 @@ pub trait Engines: Send + Sync + 'static {
 
     /// The facts that admission decides on (spec 1.1 to 1.5), as they are now. Asked for at every create and build.
     async fn host(&self) -> Host;
+
+    /// The directories of the host that a role's machine sees (spec 14.1). `None`: it sees all, and no mount is refused.
+    fn shares(&self, _: Role) -> Option<Vec<Share>> {
+        None
+    }
 
     /// What was in the machine when it stopped, of a machine that does not run (spec 2.6).
     fn record(&self, role: Role) -> Option<Record>;

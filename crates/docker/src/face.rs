@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dhow_model::{Placement, Record, Role};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
@@ -20,7 +21,7 @@ use crate::hooks::Hooks;
 use crate::pool::Pools;
 use crate::registry::Workloads;
 use crate::session::Sessions;
-use crate::stats::{Counters, Stats};
+use crate::stats::{Counters, Stats, Usage};
 use crate::wire::client::Client;
 
 /// Most clients at once; further ones wait in the socket's queue. Each may hold two descriptors.
@@ -29,15 +30,30 @@ const MAX_CLIENTS: usize = 4096;
 const PRUNE_EVERY: Duration = Duration::from_secs(15);
 /// How long to wait when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What a socket is asked to take unread; the kernel doubles it for its own accounting (socket(7), `SO_SNDBUF`).
+const SEND_BUFFER: usize = 1 << 20;
 /// Default time for requests to end by themselves.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How many threads serve a face best on a host of so many processors: half of them, one or two. Each more is woken for work that
+/// What serves a face best on a host of so many processors: half of them as threads, one or two. Each more is woken for work that
 /// one could do, and takes the processor from the engine and from the clients; with 64 clients on two processors one
-/// thread answers twice as many requests as two (`./dev bench face`).
-#[must_use]
-pub fn threads(processors: usize) -> usize {
-    (processors / 2).clamp(1, 2)
+/// thread answers twice as many requests as two (`./dev bench face`). One thread alone needs no work stealing.
+///
+/// # Errors
+/// When the host is out of threads or descriptors.
+pub fn runtime(processors: usize) -> io::Result<Runtime> {
+    match processors / 2 {
+        0 | 1 => Builder::new_current_thread().enable_all().build(),
+        _ => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
+    }
+}
+
+/// Lets a socket take what is twice the usual while its reader is busy: otherwise a forward that has read what its one side holds
+/// waits with the last of it until the other side has drained three quarters. No more than the host allows.
+pub fn widen(socket: &UnixStream) {
+    if let Err(error) = socket2::SockRef::from(socket).set_send_buffer_size(SEND_BUFFER) {
+        tracing::debug!(%error, "a socket keeps the usual buffer");
+    }
 }
 
 /// The Docker API face of one engine. Clones share everything: keep one for [`Face::stats`].
@@ -85,6 +101,19 @@ impl Face {
         self.shared.counters.read(pooled)
     }
 
+    /// What clients want of this role's engine.
+    #[must_use]
+    pub fn usage(&self, role: Role) -> Usage {
+        self.shared.counters.usage(role)
+    }
+
+    /// Tells the face that a machine is about to be put to sleep: idle connections to its engine close now, for to close them later
+    /// would wake it. What is in use, and the events that the face follows, stay open while it sleeps.
+    pub fn machine_rests(&self, role: Role) {
+        self.shared.pools.of(role).clear();
+        self.shared.workloads.rests(role);
+    }
+
     /// Closes idle connections to the engines, for an owner who knows that one went away.
     pub fn forget_idle(&self) {
         self.shared.pools.all().iter().for_each(|pool| pool.clear());
@@ -93,8 +122,11 @@ impl Face {
     /// Tells the face that a machine runs now, or that it has gone without [`Face::machine_stopping`]. In a Tokio runtime.
     pub fn machine_changed(&self, role: Role, running: bool) {
         self.shared.pools.of(role).clear();
-        if running && self.shared.engines.placement() == Placement::ForeignMachine {
-            self.shared.workloads.started(role);
+        match self.shared.engines.placement() {
+            Placement::ForeignMachine if running => self.shared.workloads.started(role),
+            // Nobody keeps the table true while it runs; when it sleeps, its record is read anew.
+            Placement::NativeMachine => self.shared.workloads.table().forget(role),
+            Placement::ForeignMachine => {}
         }
     }
 
@@ -106,6 +138,13 @@ impl Face {
         match self.shared.engines.placement() {
             Placement::NativeMachine => None,
             Placement::ForeignMachine => Some(self.shared.workloads.stopping(role).await),
+        }
+    }
+
+    /// Closes what has been idle for too long, but nothing that leads into a machine that sleeps.
+    fn prune(&self) {
+        for role in self.shared.engines.running() {
+            self.shared.pools.of(role).prune();
         }
     }
 
@@ -121,10 +160,11 @@ impl Face {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break Ok(()),
-                _ = prune.tick() => self.shared.pools.all().iter().for_each(|pool| pool.prune()),
+                _ = prune.tick() => self.prune(),
                 Some(ended) = clients.join_next() => report(ended),
                 accepted = accept(&listener, &room) => match accepted {
                     Ok((stream, seat)) if is_ours(&stream) => {
+                        widen(&stream);
                         let serving = connection::serve(self.shared.clone(), Client::new(stream), cancel.clone());
                         clients.spawn(async move {
                             serving.await;

@@ -1,7 +1,7 @@
 //! Where a workload is, and why: what `dhow inspect` tells.
 
 use dhow_model::placement::{Asked, admit};
-use dhow_model::{Platform, Role, TranslatorName};
+use dhow_model::{Placement, Platform, Role, TranslatorName};
 use serde::Deserialize;
 
 use crate::ask::{Question, Unanswered};
@@ -69,9 +69,11 @@ impl Shared {
     async fn inspect(&self, reference: &str, trace: &TraceId) -> Result<Inspection> {
         let running = self.engines.running();
         let missing = || Error::NoSuchContainer(reference.to_owned());
-        let (role, id) = match self.engines.placement() {
-            dhow_model::Placement::NativeMachine => (Role::Native, None),
-            dhow_model::Placement::ForeignMachine => match self.workloads.find(reference, trace).await? {
+        let alone = self.engines.placement() == Placement::NativeMachine;
+        let runs = running.contains(&Role::Native);
+        let (role, id) = match alone && (runs || self.engines.record(Role::Native).is_none()) {
+            true => (Role::Native, None),
+            false => match self.workloads.find(reference, trace).await? {
                 Lookup::Missing => return Err(missing()),
                 Lookup::Ambiguous => return Err(Error::Ambiguous(registry::ambiguous(reference))),
                 Lookup::Found(entry) if !running.contains(&entry.role) => {
@@ -130,7 +132,7 @@ impl Shared {
         let decision = self.decisions.of(&id);
         let (translator, reason) = match decision {
             Some(decision) => (decision.translator, Reason::Decided(decision.why)),
-            None => (None, Reason::Unknown(format!("the {role} machine is off"))),
+            None => (None, Reason::Unknown(format!("the {role} machine is off or sleeps"))),
         };
         Inspection { role, id, name, platform: None, translator, reason }
     }

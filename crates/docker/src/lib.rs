@@ -14,6 +14,7 @@
 
 mod answer;
 mod ask;
+mod binds;
 mod build;
 mod buildkit;
 mod compose;
@@ -47,9 +48,9 @@ mod wire;
 pub use decisions::HEADER as PLACEMENT_HEADER;
 pub use engines::{ByteStream, Engines, Unavailable};
 pub use error::{Error, Result};
-pub use face::{Face, threads};
+pub use face::{Face, runtime, widen};
 pub use hooks::{Hooks, LifecycleCall, LogHooks};
 pub use inspect::{Inspection, Reason};
 pub use route::Action;
-pub use stats::Stats;
+pub use stats::{Stats, Usage};
 pub use trace::TraceId;

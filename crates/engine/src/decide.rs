@@ -10,10 +10,14 @@ pub enum Action {
     Nothing,
     /// It is on its way and as asked.
     Wait,
+    /// It sleeps and is as asked: wake it.
+    Wake,
     /// It is off: make it as asked, in which these fields differ from before, and start it.
     Start(Vec<Drift>),
     /// It is up and differs in these fields: stop it, make it anew around its disk, start it.
     Restart(Vec<Drift>),
+    /// It sleeps and differs in these fields: what was saved is no good any more; make it anew around its disk, start it.
+    Forget(Vec<Drift>),
     /// It is ending: wait for that, and look again.
     WaitForEnd,
 }
@@ -28,12 +32,15 @@ pub fn up(state: State, made: Option<&MachineSpec>, asked: &MachineSpec) -> Resu
         None => Vec::new(),
     };
     Ok(match state {
-        State::Absent | State::Created | State::Suspended | State::Stopped | State::Failed => {
-            Action::Start(drifted)
-        }
+        State::Absent | State::Created | State::Stopped | State::Failed => Action::Start(drifted),
+        // One that is being put to sleep wakes after that.
+        State::Suspended | State::Suspending if drifted.is_empty() => Action::Wake,
+        State::Suspended => Action::Forget(drifted),
         State::Stopping | State::Suspending => Action::WaitForEnd,
         State::Starting | State::Running | State::Idle if !drifted.is_empty() => Action::Restart(drifted),
         State::Starting => Action::Wait,
+        // What kept it from serving may have been mended.
+        State::Rescue => Action::Restart(drifted),
         State::Running | State::Idle => Action::Nothing,
     })
 }
@@ -59,6 +66,7 @@ pub(crate) mod tests {
             channel: ChannelKind::Serial,
             network: dhow_model::config::Network::default(),
             dns: dhow_model::config::Dns::default(),
+            shares: Vec::new(),
         }
     }
 
@@ -69,6 +77,8 @@ pub(crate) mod tests {
         let names = |action| match action {
             Action::Nothing => "nothing",
             Action::Wait => "wait",
+            Action::Wake => "wake",
+            Action::Forget(_) => "forget",
             Action::Start(drift) if drift.is_empty() => "start",
             Action::Start(_) => "start anew",
             Action::Restart(_) => "restart",
@@ -81,9 +91,11 @@ pub(crate) mod tests {
             (State::Running, "nothing", "restart"),
             (State::Idle, "nothing", "restart"),
             (State::Stopping, "wait for end", "wait for end"),
-            (State::Suspending, "wait for end", "wait for end"),
+            (State::Suspending, "wake", "wait for end"),
+            (State::Suspended, "wake", "forget"),
             (State::Stopped, "start", "start anew"),
             (State::Failed, "start", "start anew"),
+            (State::Rescue, "restart", "restart"),
         ] {
             assert_eq!(names(up(state, Some(&spec()), &spec()).unwrap()), same, "{state}");
             assert_eq!(names(up(state, Some(&spec()), &other).unwrap()), drifted, "{state}");

@@ -5,26 +5,48 @@ use dhow_assets::Store;
 use dhow_channel::vsock_usable;
 use dhow_home::Home;
 use dhow_hypervisor::doctor::{Check, Verdict};
-use dhow_model::{Arch, Placement};
+use dhow_model::{Arch, Placement, Role};
 
 use crate::offer::{NotOffered, Offer};
-use crate::plan;
+use crate::{native, plan};
 
 /// Runs every probe.
 pub async fn checks(home: &Home) -> Vec<Check> {
     let mut checks = vec![directory(home)];
     checks.extend(dhow_hypervisor::doctor::checks().await);
     checks.push(vsock());
-    if let Some(arch) = Arch::host() {
+    // A configuration that cannot be read is told by `dhow config check`.
+    let config = home.read_config().unwrap_or_default();
+    let native = native::arch(home, &config);
+    if let Some(arch) = native {
+        checks.extend(native::check(Arch::host(), arch));
         checks.push(assets(home, arch));
         checks.push(agent(arch));
+        checks.extend(crate::translators::checks(home, &config, arch).await);
+        if config.workloads.placement == Placement::ForeignMachine {
+            checks.extend(foreign(home, Offer::default().foreign(arch).await));
+        }
     }
-    checks.extend(crate::translators::checks(home).await);
-    // A configuration that cannot be read is told by `dhow config check`.
-    if home.read_config().is_ok_and(|config| config.workloads.placement == Placement::ForeignMachine) {
-        checks.extend(foreign(home, Offer::default().foreign().await));
-    }
+    checks.extend(set_aside(home));
     checks
+}
+
+/// Spec 13.2: a machine that booted although it had slept lost what it was doing, and its user should know why.
+fn set_aside(home: &Home) -> Vec<Check> {
+    let one = |role: Role| {
+        let bad = home.machine(&role.machine()).sleep_bad();
+        let why = std::fs::read_to_string(bad.join("why")).ok()?;
+        Some(Check {
+            name: format!("sleep of {role}"),
+            verdict: Verdict::Warn,
+            found: format!("a saved state was not used and the machine booted: {}", why.trim()),
+            advice: Some(format!(
+                "nothing; the state is kept for a look, and may be deleted: {}",
+                bad.display()
+            )),
+        })
+    };
+    Role::ALL.into_iter().filter_map(one).collect()
 }
 
 /// Spec 1.10: what the placement `foreign-machine` needs. Without it native workloads run all the same.
@@ -32,7 +54,7 @@ fn foreign(home: &Home, offered: Result<Arch, NotOffered>) -> Vec<Check> {
     let name = "foreign machine".to_owned();
     match offered {
         Ok(arch) => {
-            let found = format!("{arch}, emulated; it boots when a workload needs it");
+            let found = format!("{}; it boots when a workload needs it", native::kind(Arch::host(), arch));
             vec![Check { name, verdict: Verdict::Ok, found, advice: None }, assets(home, arch), agent(arch)]
         }
         Err(why) => {
@@ -110,9 +132,26 @@ mod tests {
         let names: Vec<_> = foreign(&home, Ok(Arch::Arm64)).into_iter().map(|check| check.name).collect();
         assert_eq!(names, ["foreign machine", "boot assets", "agent"]);
         let host = crate::Platform { os: "macos", arch: Some(Arch::Arm64) };
-        let cannot = foreign(&home, crate::foreign(host, Ok(())));
+        let cannot = foreign(&home, crate::foreign(host, Arch::Arm64, Ok(())));
         assert_eq!((cannot.len(), cannot[0].verdict), (1, Verdict::Warn));
         assert!(cannot[0].found.contains("macos/arm64") && cannot[0].advice.is_some(), "{cannot:?}");
+    }
+
+    /// Spec 13.2: a state that was set aside is told with its reason until somebody deletes it.
+    #[test]
+    fn a_saved_state_that_was_set_aside_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::at(temp.path().join("h")).unwrap();
+        assert!(set_aside(&home).is_empty());
+        let bad = home.machine(&Role::Native.machine()).sleep_bad();
+        std::fs::create_dir_all(&bad).unwrap();
+        dhow_home::atomic::write(&bad.join("why"), b"memory: 2GiB, 3GiB\n", 0o600).unwrap();
+        let checks = set_aside(&home);
+        assert_eq!(
+            (checks.len(), checks[0].verdict, &*checks[0].name),
+            (1, Verdict::Warn, "sleep of native")
+        );
+        assert!(checks[0].found.ends_with("memory: 2GiB, 3GiB"), "{}", checks[0].found);
     }
 
     /// Spec 8.1, 9.3: the doctor tells what the plan does, and the fallback is no fault.

@@ -3,51 +3,60 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dhow_channel::{Dialer, Stream};
-use dhow_home::Home;
+use dhow_home::{Home, MachineDir};
 use dhow_model::placement::{ForeignMachine, Host};
-use dhow_model::{Arch, Config, Failure, MachineName, Placement, Port, Record, Role};
+use dhow_model::sleep::After;
+use dhow_model::{Arch, Config, Failure, MachineName, MachineSpec, Placement, Port, Record, Role};
 use dhow_proto::supervisor::{PublishedPort, StopReply};
 use tokio::sync::{broadcast, watch};
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::handle::{Handle, Up};
+use crate::handle::{Handle, Settled, Up, moved_within};
+use crate::idle::Idle;
 use crate::machine::Surroundings;
 use crate::offer::{self, Offer, Platform};
 use crate::plan::Planner;
 use crate::progress::Reporter;
 use crate::snapshot::{Event, Observed, Observer, Ready, Snapshot};
 use crate::wake::Waking;
-use crate::{Error, Result, translators};
+use crate::{Error, Result, native, translators};
 
 /// For one dial into a guest that is up. The agent holds it while dockerd starts again.
 const DIAL: Duration = Duration::from_secs(30);
-/// For a supervisor's end to be noticed.
+/// For a supervisor's end, or a machine's sleep or wake, to be noticed.
 const NOTICED: Duration = Duration::from_millis(500);
 /// For such a start as a whole; whoever comes after that begins anew.
 const START: Duration = Duration::from_secs(1800);
-/// So often a request waits for a machine that dies under it.
+/// So often a request waits for a machine that dies, or falls asleep, under it.
 const DEATHS: u32 = 3;
 /// For a machine to come up for a request, its first boot assets included. It goes on coming when a request gives up.
-const COME: Duration = Duration::from_secs(900);
+pub(crate) const COME: Duration = Duration::from_secs(900);
 
 /// The engine. Cheap to clone; the machines' tasks end when the last clone is gone.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     home: Home,
     planner: Arc<Planner>,
     native: Handle,
     foreign: Handle,
-    waking: Waking,
+    pub(crate) waking: Waking,
+    /// Machines were put to sleep for good: no request wakes one.
+    pub(crate) ending: AtomicBool,
     offer: Arc<Offer>,
     /// As the configuration had it when this engine was opened or last brought up.
     placement: watch::Sender<Placement>,
+    /// When machines are put to sleep, likewise.
+    after: watch::Sender<After>,
+    _idle: [AbortOnDropHandle<()>; 2],
     events: broadcast::Sender<Event>,
     observed: Observed,
 }
@@ -86,8 +95,17 @@ impl Engine {
         };
         let native = Handle::open(Role::Native, &surroundings)?;
         let foreign = Handle::open(Role::Foreign, &surroundings)?;
+        let after = watch::Sender::new(config.sleep.after);
+        let idle = |role, handle: &Handle| {
+            let idle =
+                Idle { role, handle: handle.bystander(), after: after.subscribe(), observed: observed.clone() };
+            AbortOnDropHandle::new(tokio::spawn(idle.keep()))
+        };
         let shared = Shared {
             home: home.clone(),
+            _idle: [idle(Role::Native, &native), idle(Role::Foreign, &foreign)],
+            after,
+            ending: AtomicBool::new(false),
             planner: Arc::new(planner),
             native,
             foreign,
@@ -119,11 +137,17 @@ impl Engine {
     /// # Errors
     /// Why the native machine could not. What is wrong with the foreign one is a warning.
     pub async fn up(&self, config: &Config, report: &Reporter) -> Result<Up> {
-        let arch = Arch::host().ok_or(Error::Host)?;
+        let arch = config.native().ok_or(Error::Host)?;
         self.shared.placement.send_replace(config.workloads.placement);
+        self.shared.after.send_replace(config.sleep.after);
+        if Some(arch) != Arch::host() {
+            report.note(format!("the machine native is {}", native::words(Arch::host(), arch)));
+        }
+        let made = self.last(Role::Native).spec.map(|spec| spec.arch);
         let native = Start::of(&self.shared, Role::Native);
         let mut up = native.start(config, arch, report).await?;
-        match self.foreign_after_up(config, report).await {
+        up.warnings.extend(native::moved(made, arch));
+        match self.foreign_after_up(config, arch, report).await {
             Ok(changed) => up.changed |= changed,
             Err(warning) => up.warnings.push(warning),
         }
@@ -131,15 +155,26 @@ impl Engine {
     }
 
     /// What `up` has to do with the foreign machine; whether that changed anything.
-    async fn foreign_after_up(&self, config: &Config, report: &Reporter) -> Result<bool, String> {
+    async fn foreign_after_up(
+        &self,
+        config: &Config,
+        native: Arch,
+        report: &Reporter,
+    ) -> Result<bool, String> {
         let runs = self.shared.foreign.has_processes();
+        let sleeps = self.shared.foreign.sleeps();
         if config.workloads.placement != Placement::ForeignMachine {
             let left = "the machine foreign still runs, although workloads.placement is \"native-machine\"; `dhow down` stops it";
             return if runs { Err(left.to_owned()) } else { Ok(false) };
         }
-        let arch = self.shared.offer.foreign().await.map_err(|e| e.to_string())?;
+        let arch = self.shared.offer.foreign(native).await.map_err(|e| e.to_string())?;
+        if sleeps {
+            report.note("the machine foreign sleeps, and wakes as it was when a workload needs it");
+            return Ok(false);
+        }
         if !runs {
-            report.note(format!("the machine foreign ({arch}, emulated) boots when a workload needs it"));
+            let kind = native::kind(Arch::host(), arch);
+            report.note(format!("the machine foreign ({kind}) boots when a workload needs it"));
             return Ok(false);
         }
         let up = Start::of(&self.shared, Role::Foreign).start(config, arch, report).await;
@@ -186,7 +221,7 @@ impl Engine {
         [&self.shared.native, &self.shared.foreign].into_iter().filter(exists)
     }
 
-    /// The machines that have processes now.
+    /// The machines that have processes now, or sleep.
     #[must_use]
     pub fn on(&self) -> Vec<MachineName> {
         self.machines().filter(|handle| handle.has_processes()).map(Handle::name).collect()
@@ -198,14 +233,15 @@ impl Engine {
         self.shared.events.subscribe()
     }
 
-    /// The roles whose machines run now: asking these starts nothing (spec 2.6).
+    /// The roles whose machines run now: asking these starts and wakes nothing (spec 2.6).
     #[must_use]
     pub fn running(&self) -> Vec<Role> {
         let runs = |role: &Role| matches!(self.handle(*role).ready(), Ready::Yes(_) | Ready::Found);
         Role::ALL.into_iter().filter(runs).collect()
     }
 
-    /// What was in a role's machine when it was stopped in order; `None` while it runs, or if nobody could write it down.
+    /// What was in a role's machine when it was stopped in order or put to sleep; `None` while it runs, or if nobody could write it
+    /// down.
     #[must_use]
     pub fn record(&self, role: Role) -> Option<Record> {
         self.handle(role).record()
@@ -220,14 +256,16 @@ impl Engine {
     /// What this host has, for admission (spec 1.1 to 1.5, 1.10): files are looked at, nothing is started.
     pub async fn host(&self, config: &Config) -> Host {
         let here = Platform::here();
-        let native = here.arch.unwrap_or(Arch::Amd64);
-        // A machine that runs has the last word on what it has registered.
+        // A machine that runs has the last word on what it is and on what it has registered.
         let machine = self.handle(Role::Native);
-        let running = matches!(machine.ready(), Ready::Yes(_)).then(|| machine.last().status);
+        let made = if machine.has_processes() { machine.last().spec.map(|spec| spec.arch) } else { None };
+        let native = made.or_else(|| config.native()).unwrap_or(Arch::Amd64);
+        let answers = matches!(machine.ready(), Ready::Yes(_) | Ready::Asleep(_));
+        let running = answers.then(|| machine.last().status);
         let placement = self.placement();
         let foreign = match placement {
             Placement::NativeMachine => Err("workloads.placement is \"native-machine\"".to_owned()),
-            Placement::ForeignMachine => self.shared.offer.foreign().await.map_err(|e| e.why),
+            Placement::ForeignMachine => self.shared.offer.foreign(native).await.map_err(|e| e.why),
         };
         Host {
             name: here.to_string(),
@@ -238,7 +276,7 @@ impl Engine {
         }
     }
 
-    /// Opens a stream to dockerd in this role's machine. A machine that is on its way is waited for. The foreign one is
+    /// Opens a stream to dockerd in this role's machine. A machine that is on its way is waited for, and one that sleeps is woken. The foreign one is
     /// started if it is off while native runs and the configuration wants one; nothing else starts a machine here, and no
     /// machine is started for the other's sake (spec 6.7).
     ///
@@ -247,34 +285,65 @@ impl Engine {
     pub async fn docker(&self, role: Role) -> Result<Stream> {
         let mut deaths = 0;
         loop {
+            let mut ready = self.handle(role).watch_ready();
             let dialer = tokio::time::timeout(COME, self.dialer(role)).await;
             let dialer = dialer.map_err(|_| Error::TooSlow { role, limit: COME })??;
             let error = match dialer.dial(Port::DOCKER, DIAL).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => error,
             };
-            // Its supervisor may have died a moment ago: then it comes back, or there is a better reason.
+            // Its supervisor may have died a moment ago, or it sleeps, or could not be woken and boots: then it comes back, or there
+            // is a better reason.
             deaths += 1;
-            if deaths > DEATHS || !self.handle(role).ended_within(NOTICED).await {
+            if deaths > DEATHS || !moved_within(&mut ready, NOTICED).await {
                 return Err(Error::Supervisor { machine: role.machine(), why: error.to_string() });
             }
         }
     }
 
     async fn dialer(&self, role: Role) -> Result<Dialer> {
-        let settled = self.handle(role).settled().await;
-        match (role, settled) {
-            (Role::Foreign, Err(Error::Failed(_))) => {
-                let work =
-                    Start::of(&self.shared, role).for_a_request(self.shared.native.clone(), self.placement());
-                self.shared.waking.join(|| within(START, role, work)).await?;
-                self.handle(role).settled().await
+        let mut started = false;
+        loop {
+            match (role, self.handle(role).settled().await) {
+                (_, Ok(Settled::Dial(dialer))) => return Ok(dialer),
+                (_, Ok(Settled::Saved)) => {
+                    if self.shared.ending.load(Ordering::Relaxed) {
+                        return Err(Error::Ending);
+                    }
+                    offer::may_start(self.placement(), role)?;
+                    tracing::info!(%role, "waking the machine for a request");
+                    self.handle(role).resume("a Docker request").await?;
+                }
+                (Role::Foreign, Err(Error::Failed(_))) if !started => {
+                    started = true;
+                    let work = Start::of(&self.shared, role)
+                        .for_a_request(self.shared.native.clone(), self.placement());
+                    self.shared.waking.join(|| within(START, role, work)).await?;
+                }
+                (_, Err(error)) => return Err(error),
             }
-            (_, settled) => settled,
         }
     }
 
-    fn handle(&self, role: Role) -> &Handle {
+    /// What a role's machine should be made of.
+    pub(crate) async fn planned(
+        &self,
+        config: &Config,
+        role: Role,
+        arch: Arch,
+        report: &Reporter,
+    ) -> Result<MachineSpec> {
+        let mut timeline = Handle::timeline();
+        let Shared { home, planner, .. } = &*self.shared;
+        planner.machine(home, config, role, arch, &mut timeline, report).await
+    }
+
+    /// The files of a role's machine.
+    pub(crate) fn dir(&self, role: Role) -> MachineDir {
+        self.shared.home.machine(&role.machine())
+    }
+
+    pub(crate) fn handle(&self, role: Role) -> &Handle {
         match role {
             Role::Native => &self.shared.native,
             Role::Foreign => &self.shared.foreign,
@@ -316,7 +385,8 @@ impl Start {
     async fn for_a_request(self, native: Handle, placement: Placement) -> Result<(), Failure> {
         native.settled().await.map_err(|e| e.failure())?;
         offer::may_start(placement, self.role)?;
-        let arch = self.offer.foreign().await.map_err(|e| Error::from(e).failure())?;
+        let native = native.last().spec.map(|spec| spec.arch).or(Arch::host()).unwrap_or(Arch::Amd64);
+        let arch = self.offer.foreign(native).await.map_err(|e| Error::from(e).failure())?;
         tracing::info!(%arch, "starting the foreign machine for a request");
         let config = self.home.read_config()?;
         match self.start(&config, arch, &Reporter::nobody()).await {
@@ -324,8 +394,8 @@ impl Start {
             Err(error) => {
                 let Failure { code, message, hint } = error.failure();
                 tracing::warn!(code, message, "the foreign machine did not start");
-                let message =
-                    format!("the machine foreign ({arch}, emulated) could not be started: {message}");
+                let kind = native::kind(Arch::host(), arch);
+                let message = format!("the machine foreign ({kind}) could not be started: {message}");
                 Err(Failure::new(code, message, hint))
             }
         }

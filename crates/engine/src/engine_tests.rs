@@ -11,6 +11,8 @@ use crate::decide::tests::spec;
 use crate::supervisor;
 use crate::timeline::Timeline;
 
+#[path = "sleep_tests.rs"]
+mod sleep;
 #[path = "two_machines_tests.rs"]
 mod two_machines;
 

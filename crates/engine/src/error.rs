@@ -95,6 +95,44 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// The machine could not be put to sleep, and goes on.
+    #[error("{machine} was not put to sleep: {why}")]
+    Awake {
+        /// The machine.
+        machine: MachineName,
+        /// Why.
+        why: String,
+    },
+    /// The guest's agent or its dockerd could not do what was asked.
+    #[error("machine {machine}: {why}")]
+    Guest {
+        /// The machine.
+        machine: MachineName,
+        /// Why.
+        why: String,
+    },
+    /// A file system in use cannot be checked.
+    #[error("machine {machine} is {state}, and a file system in use cannot be checked")]
+    InUse {
+        /// The machine.
+        machine: MachineName,
+        /// Its state.
+        state: State,
+    },
+    /// There is no data disk.
+    #[error("{} has no data disk yet", words(*role))]
+    NoDisk {
+        /// Whose.
+        role: Role,
+    },
+    /// The machine is not in rescue.
+    #[error("{} is {state} and not in rescue, so there is nothing to save from it", words(*role))]
+    NotInRescue {
+        /// Whose.
+        role: Role,
+        /// Its state.
+        state: State,
+    },
     /// The machine failed while it started or ran.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -149,6 +187,11 @@ impl Error {
             Self::Supervisor { .. } => {
                 ("supervisor", "read `dhow logs supervisor`; `dhow down --force` ends it")
             }
+            Self::Guest { .. } => ("guest", "dhow status"),
+            Self::InUse { .. } => ("disk-in-use", "dhow down, then the same command again"),
+            Self::NoDisk { .. } => ("engine-off", "dhow up"),
+            Self::NotInRescue { .. } => ("not-in-rescue", "use docker: `docker save`, `docker cp`"),
+            Self::Awake { .. } => ("not-suspended", "it goes on; `dhow status` shows what keeps it awake"),
             Self::State { .. } => ("state", "look at it with `dhow status`"),
             Self::Ending => ("ending", "run `dhow up`"),
         };

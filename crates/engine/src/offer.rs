@@ -1,5 +1,5 @@
-//! Whether this host can offer the foreign machine, a fully emulated one of the other architecture, and whether the user's
-//! configuration lets it start (spec 1.10).
+//! Whether this host can offer the foreign machine, one of the other architecture than the native machine's, and whether the
+//! user's configuration lets it start (spec 1.10).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -69,18 +69,18 @@ pub const fn other(arch: Arch) -> Arch {
     }
 }
 
-/// The foreign machine's architecture on such a host, or why there is none. `emulator` is QEMU for the other
-/// architecture: there, or what is wrong with it.
+/// The foreign machine's architecture on such a host beside such a native machine, or why there is none. `emulator` is QEMU
+/// for that architecture: there, or what is wrong with it.
 ///
 /// # Errors
 /// The host's platform and what is missing.
-pub fn foreign(host: Platform, emulator: Result<(), String>) -> Result<Arch, NotOffered> {
+pub fn foreign(host: Platform, native: Arch, emulator: Result<(), String>) -> Result<Arch, NotOffered> {
     let cannot = |why: &str| NotOffered { host, why: why.to_owned() };
-    let Some(arch) = host.arch else {
+    if host.arch.is_none() {
         return Err(cannot("its processor is neither x86-64 nor Arm64"));
-    };
+    }
     match (host.os, emulator) {
-        ("linux", Ok(())) => Ok(other(arch)),
+        ("linux", Ok(())) => Ok(other(native)),
         ("linux", Err(why)) => Err(cannot(&why)),
         ("macos", _) => Err(cannot(
             "on macOS it is a machine of Virtualization.framework with Rosetta, and this build of Dhow has no backend for that",
@@ -92,36 +92,45 @@ pub fn foreign(host: Platform, emulator: Result<(), String>) -> Result<Arch, Not
 /// The answer for this host, looked up again when it is old: asking QEMU starts a process.
 #[derive(Debug, Default)]
 pub(crate) struct Offer {
-    last: Mutex<Option<(Instant, Result<Arch, NotOffered>)>>,
+    last: Mutex<Option<Answer>>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    since: Instant,
+    /// Beside a native machine of this architecture; absent: of any.
+    native: Option<Arch>,
+    offered: Result<Arch, NotOffered>,
 }
 
 impl Offer {
-    /// The foreign machine's architecture here, or why there is none.
-    pub(crate) async fn foreign(&self) -> Result<Arch, NotOffered> {
-        if let Some((since, answer)) = self.last().as_ref()
-            && since.elapsed() < if answer.is_ok() { HOLDS } else { REFUSAL_HOLDS }
+    /// The foreign machine's architecture here beside a native machine of this one, or why there is none.
+    pub(crate) async fn foreign(&self, native: Arch) -> Result<Arch, NotOffered> {
+        if let Some(last) = self.last().as_ref()
+            && last.native.is_none_or(|asked| asked == native)
+            && last.since.elapsed() < if last.offered.is_ok() { HOLDS } else { REFUSAL_HOLDS }
         {
-            return answer.clone();
+            return last.offered.clone();
         }
-        let answer = foreign(Platform::here(), emulator().await);
-        *self.last() = Some((Instant::now(), answer.clone()));
-        answer
+        let offered = foreign(Platform::here(), native, emulator(other(native)).await);
+        *self.last() = Some(Answer { since: Instant::now(), native: Some(native), offered: offered.clone() });
+        offered
     }
 
     /// Answers as a host does that has it, or not.
     #[cfg(test)]
-    pub(crate) fn given(answer: Result<Arch, NotOffered>) -> Self {
-        Self { last: Mutex::new(Some((Instant::now() + HOLDS, answer))) }
+    pub(crate) fn given(offered: Result<Arch, NotOffered>) -> Self {
+        let answer = Answer { since: Instant::now() + HOLDS, native: None, offered };
+        Self { last: Mutex::new(Some(answer)) }
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Result<Arch, NotOffered>)>> {
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<Answer>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// QEMU for the other architecture.
-async fn emulator() -> Result<(), String> {
-    let Some(arch) = Arch::host().map(other) else { return Ok(()) };
+/// QEMU for this architecture.
+async fn emulator(arch: Arch) -> Result<(), String> {
     match tokio::task::spawn_blocking(move || Qemu::find(arch)).await {
         Ok(found) => found.map(drop).map_err(|e| e.to_string()),
         Err(error) => Err(error.to_string()),
@@ -137,9 +146,11 @@ mod tests {
     /// Spec 1.10: on any Linux host that has the emulator, the foreign machine is one of the other architecture.
     #[test]
     fn a_linux_host_with_the_emulator_offers_the_other_architecture() {
-        assert_eq!(foreign(LINUX, Ok(())), Ok(Arch::Arm64));
         let arm = Platform { os: "linux", arch: Some(Arch::Arm64) };
-        assert_eq!(foreign(arm, Ok(())), Ok(Arch::Amd64));
+        for host in [LINUX, arm] {
+            assert_eq!(foreign(host, Arch::Amd64, Ok(())), Ok(Arch::Arm64));
+            assert_eq!(foreign(host, Arch::Arm64, Ok(())), Ok(Arch::Amd64));
+        }
     }
 
     /// Spec 1.10: what the host cannot offer is refused with its platform and what is missing.
@@ -153,7 +164,7 @@ mod tests {
             (Platform { os: "linux", arch: None }, Ok(()), ["linux/", "neither x86-64 nor Arm64"]),
             (Platform { os: "freebsd", ..LINUX }, Ok(()), ["freebsd/amd64", "neither Linux nor macOS"]),
         ] {
-            let reason = foreign(host, emulator).unwrap_err().to_string();
+            let reason = foreign(host, Arch::Amd64, emulator).unwrap_err().to_string();
             assert!(words.iter().all(|word| reason.contains(word)), "{reason}");
         }
     }

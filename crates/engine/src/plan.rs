@@ -7,7 +7,7 @@ use dhow_assets::{BuildOptions, Bundle, Store};
 use dhow_channel::vsock_usable;
 use dhow_home::Home;
 use dhow_hypervisor::probe;
-use dhow_model::config::{Dns, Wish};
+use dhow_model::config::{Dns, Share, Shares, Wish};
 use dhow_model::{Accelerator, Arch, ChannelKind, Config, MachineSpec, Role, Size};
 
 use tokio::sync::Mutex;
@@ -57,7 +57,7 @@ impl Planner {
 
         let began = Instant::now();
         report.step("choosing how to run the guest");
-        let choice = probe::accelerator(arch, wish(config, role)).await?;
+        let choice = probe::accelerator(arch, wish(config, role, Arch::host() == Some(arch))).await?;
         blocking(move || Ok(dhow_hypervisor::Qemu::find(arch)?)).await?;
         timeline.step("probe", began, choice.reason.clone());
         report.detail(choice.reason);
@@ -67,14 +67,16 @@ impl Planner {
         let bundle = assets(home, config, arch, report.clone()).await?;
         timeline.step("assets", began, bundle.id.clone());
 
-        Ok(spec(config, role, arch, choice.accelerator, channel(), host_cpus(), bundle))
+        Ok(spec(config, role, arch, choice.accelerator, channel(), host_cpus(), bundle, shares(config)))
     }
 }
 
-/// What should execute the guest's instructions. No processor runs a foreign machine's.
-const fn wish(config: &Config, role: Role) -> Wish {
+/// What should execute the guest's instructions. No processor runs those of another architecture (`ours` says whether it is
+/// this one's); a foreign machine is of this one's where the native machine is not.
+const fn wish(config: &Config, role: Role, ours: bool) -> Wish {
     match role {
         Role::Native => config.machine.accelerator,
+        Role::Foreign if ours => Wish::Auto,
         Role::Foreign => Wish::Tcg,
     }
 }
@@ -88,6 +90,7 @@ fn spec(
     channel: ChannelKind,
     host_cpus: u32,
     bundle: Bundle,
+    shares: Vec<Share>,
 ) -> MachineSpec {
     let (cpus, memory, disk) = match role {
         Role::Native => (config.machine.cpus, config.machine.memory, config.machine.disk),
@@ -112,7 +115,25 @@ fn spec(
         channel,
         network: config.network.clone(),
         dns,
+        shares,
     }
+}
+
+/// What the machine shares: each directory also under its real name, since a shell's working directory may be either.
+#[must_use]
+pub fn shares(config: &Config) -> Vec<Share> {
+    if !cfg!(target_os = "linux") {
+        return Vec::new();
+    }
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let mut named = config.files.shares.resolve(home.as_deref());
+    let real = named.iter().filter_map(|share| {
+        let path = std::fs::canonicalize(&share.path).ok().filter(|path| *path != share.path)?;
+        Some(Share { path, access: share.access })
+    });
+    let both: Vec<Share> = real.collect();
+    named.extend(both);
+    Shares(named).resolve(None)
 }
 
 /// Where the agent for guests of this architecture is: in the directory that `DHOW_AGENTS` names, or else beside our own

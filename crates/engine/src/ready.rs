@@ -6,6 +6,7 @@ use std::time::Duration;
 use dhow_channel::Dialer;
 use dhow_model::{Failure, Role, State};
 
+use crate::machine::rescue_failure;
 use crate::snapshot::Ready;
 
 /// A machine that is tried again within this time is waited for; later ones would keep clients hanging (spec 16.2).
@@ -20,6 +21,8 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) state: State,
     /// Its supervisor was found running, and has not said yet how the machine is.
     pub(crate) found: bool,
+    /// It has a supervisor.
+    pub(crate) supervised: bool,
     /// When it is started again after a failure.
     pub(crate) retry_in: Option<Duration>,
     /// Why it failed.
@@ -33,10 +36,14 @@ pub(crate) fn of(now: &Circumstances<'_>) -> Ready {
     match now.state {
         // A vsock could be dialled from here too, but its token is the supervisor's alone: its hub dials.
         State::Running | State::Idle => Ready::Yes(Dialer::hub(now.channel.to_owned())),
+        State::Suspended if now.supervised => Ready::Asleep(Dialer::hub(now.channel.to_owned())),
+        State::Suspended => Ready::Saved,
         State::Starting if now.found => Ready::Found,
-        State::Starting => Ready::Coming,
+        // Whoever comes while it is being put to sleep wakes it then.
+        State::Starting | State::Suspending => Ready::Coming,
         State::Failed if now.retry_in.is_some_and(|wait| wait <= SOON) => Ready::Coming,
         State::Failed => Ready::No(failed(now)),
+        State::Rescue => Ready::No(rescue_failure(now.trouble)),
         State::Absent | State::Created => Ready::No(off(now.role, "has not been started")),
         state => Ready::No(off(now.role, &format!("is {state}"))),
     }
@@ -72,6 +79,7 @@ mod tests {
             role,
             state,
             found: false,
+            supervised: role == Role::Native,
             retry_in: retry_in.map(Duration::from_secs),
             trouble: "it burned",
             channel: Path::new("/run/x.channel"),
@@ -80,6 +88,8 @@ mod tests {
             Ready::Yes(_) => "yes".to_owned(),
             Ready::Coming => "coming".to_owned(),
             Ready::Found => "found".to_owned(),
+            Ready::Asleep(_) => "asleep".to_owned(),
+            Ready::Saved => "saved".to_owned(),
             Ready::No(failure) => format!("{}: {}", failure.message, failure.hint),
         }
     }
@@ -92,6 +102,9 @@ mod tests {
             (Native, State::Running, None, "yes"),
             (Foreign, State::Idle, None, "yes"),
             (Native, State::Starting, None, "coming"),
+            (Native, State::Suspending, None, "coming"),
+            (Native, State::Suspended, None, "asleep"),
+            (Foreign, State::Suspended, None, "saved"),
             (Foreign, State::Failed, Some(1), "coming"),
             (Native, State::Absent, None, "the engine has not been started: dhow up"),
             (Native, State::Stopped, None, "the engine is stopped: dhow up"),

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use dhow_channel::Dialer;
+use dhow_model::sleep::Decision;
 use dhow_model::{Failure, MachineName, MachineSpec, Role, State};
 use dhow_proto::supervisor::MachineStatus;
 
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub retries: u32,
     /// The steps of its last start.
     pub timeline: Vec<Timed>,
+    /// What was last decided about its sleep; absent while it does not run.
+    pub rest: Option<Decision>,
 }
 
 /// Whether the guest can be dialled.
@@ -50,6 +53,10 @@ pub enum Ready {
     Coming,
     /// It ran before this daemon did, and is about to say how it is: wait for the next value.
     Found,
+    /// It sleeps: whatever is dialled through this wakes it.
+    Asleep(Dialer),
+    /// It sleeps and has no supervisor that a dial could wake: one has to be launched.
+    Saved,
     /// It is off, and nothing will change that by itself.
     No(Failure),
 }
@@ -62,6 +69,22 @@ pub trait Observer: Send + Sync + 'static {
 
     /// The machine is about to be stopped in order: connections to its dockerd end, for which that would wait.
     async fn stopping(&self, role: Role);
+
+    /// The machine is about to be put to sleep: connections that nobody uses end, for to close them later would wake it. Those in use
+    /// stay open while it sleeps.
+    fn resting(&self, role: Role);
+
+    /// How much the machine is being used.
+    fn usage(&self, role: Role) -> Usage;
+}
+
+/// How much a machine is being used by others than Dhow itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Requests and streams that are under way.
+    pub in_flight: u64,
+    /// Requests that have begun so far.
+    pub begun: u64,
 }
 
 /// The observer, once there is one.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use dhow_home::launch::{LaunchError, launch};
 use dhow_home::lock::FileLock;
 use dhow_home::{Home, LastEnd, MachineDir};
-use dhow_model::{Failure, MachineName};
+use dhow_model::{Failure, MachineName, Purpose};
 use dhow_proto::MESSAGE_LIMIT;
 use dhow_proto::supervisor::supervisor_client::SupervisorClient;
 use dhow_proto::supervisor::{
-    MachineStatus, PortsRequest, PublishedPort, StatusRequest, StopReply, StopRequest, WatchRequest,
+    GrowDiskRequest, MachineStatus, PortsRequest, PublishedPort, ResumeReply, ResumeRequest, StatusRequest,
+    StopReply, StopRequest, SuspendReply, SuspendRequest, WatchRequest,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -24,8 +25,14 @@ use crate::{Error, Result};
 const LAUNCH: Duration = Duration::from_secs(15);
 /// For a supervisor to answer a question.
 const QUESTION: Duration = Duration::from_secs(5);
+/// For the hypervisor to make a disk larger.
+const GROW: Duration = Duration::from_secs(20);
 /// For a supervisor to end after its machine is off.
 const END: Duration = Duration::from_secs(10);
+/// For a machine's memory to be saved: its size is bounded, its disk's speed is not.
+const SUSPEND: Duration = Duration::from_secs(120);
+/// For a machine to go on from what was saved, or to begin booting where it cannot.
+const RESUME: Duration = Duration::from_secs(60);
 
 /// What a supervisor tells.
 #[derive(Debug)]
@@ -48,9 +55,14 @@ pub struct Supervisor {
 ///
 /// # Errors
 /// When it cannot be started or says why it cannot serve.
-pub async fn start(home: &Home, name: &MachineName, executable: &Path) -> Result<(Supervisor, Child)> {
+pub async fn start(
+    home: &Home,
+    name: &MachineName,
+    purpose: Purpose,
+    executable: &Path,
+) -> Result<(Supervisor, Child)> {
     let mut command = Command::new(executable);
-    command.args(["supervise", name.as_str()]).env("DHOW_HOME", home.root());
+    command.args(["supervise", name.as_str(), "--for", purpose.as_str()]).env("DHOW_HOME", home.root());
     let dir = home.machine(name);
     let child = launch(command, &dir.supervisor_log(), LAUNCH)
         .await
@@ -93,8 +105,18 @@ impl Supervisor {
     pub async fn status(&self) -> Result<MachineStatus> {
         let mut client = self.client.clone();
         let answer = tokio::time::timeout(QUESTION, client.status(StatusRequest {})).await;
-        let answer = answer.map_err(|_| self.silent("status"))?;
+        let answer = answer.map_err(|_| self.silent("status", QUESTION))?;
         Ok(answer.map_err(|s| self.refused(&s))?.into_inner())
+    }
+
+    /// Makes the data disk of a machine that is awake larger.
+    ///
+    /// # Errors
+    /// When the hypervisor refuses, or the supervisor does not answer in time.
+    pub async fn grow_disk(&self, bytes: u64) -> Result<()> {
+        let mut client = self.client.clone();
+        let answer = tokio::time::timeout(GROW, client.grow_disk(GrowDiskRequest { bytes })).await;
+        answer.map_err(|_| self.silent("grow_disk", GROW))?.map(drop).map_err(|s| self.refused(&s))
     }
 
     /// The machine's published ports.
@@ -104,8 +126,45 @@ impl Supervisor {
     pub async fn ports(&self) -> Result<Vec<PublishedPort>> {
         let mut client = self.client.clone();
         let answer = tokio::time::timeout(QUESTION, client.ports(PortsRequest {})).await;
-        let answer = answer.map_err(|_| self.silent("ports"))?;
+        let answer = answer.map_err(|_| self.silent("ports", QUESTION))?;
         Ok(answer.map_err(|s| self.refused(&s))?.into_inner().ports)
+    }
+
+    /// Puts the machine to sleep, and waits until it sleeps; with `leave`, until the supervisor is gone too.
+    ///
+    /// # Errors
+    /// Why the machine goes on instead, or that the supervisor does not answer.
+    pub async fn suspend(&self, request: SuspendRequest) -> Result<SuspendReply> {
+        let leave = request.leave;
+        let mut client = self.client.clone();
+        let answer = tokio::time::timeout(SUSPEND, client.suspend(request)).await;
+        let reply = match answer.map_err(|_| self.silent("suspend", SUSPEND))? {
+            Ok(reply) => reply.into_inner(),
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => {
+                let why = status.message().to_owned();
+                return Err(Error::Awake { machine: self.name.clone(), why });
+            }
+            Err(status) if leave && !is_running(&self.dir)? => {
+                tracing::debug!(%status, "the supervisor ended before it answered");
+                SuspendReply::default()
+            }
+            Err(status) => return Err(self.refused(&status)),
+        };
+        if leave {
+            self.ended().await?;
+        }
+        Ok(reply)
+    }
+
+    /// Wakes the machine; answers when it goes on, or boots because its saved state could not be used.
+    ///
+    /// # Errors
+    /// Why it could not be woken, or that the supervisor does not answer.
+    pub async fn resume(&self, request: ResumeRequest) -> Result<ResumeReply> {
+        let mut client = self.client.clone();
+        let answer = tokio::time::timeout(RESUME, client.resume(request)).await;
+        let answer = answer.map_err(|_| self.silent("resume", RESUME))?;
+        Ok(answer.map_err(|s| self.refused(&s))?.into_inner())
     }
 
     /// Tells `told` the status now and after each change, and at the end that the supervisor is gone. A connection that
@@ -153,11 +212,15 @@ impl Supervisor {
             Ok(Err(status)) => self.kill(&status.to_string()).await?,
             Err(_) => self.kill("it did not answer in time").await?,
         };
-        let path = self.dir.supervisor_lock();
-        FileLock::wait_exclusive(&path, END)
-            .await
-            .map_err(|e| Error::Supervisor { machine: self.name.clone(), why: e.to_string() })?;
+        self.ended().await?;
         Ok(reply)
+    }
+
+    /// Waits until the supervisor is gone.
+    async fn ended(&self) -> Result<()> {
+        let path = self.dir.supervisor_lock();
+        let lock = FileLock::wait_exclusive(&path, END).await;
+        lock.map(drop).map_err(|e| Error::Supervisor { machine: self.name.clone(), why: e.to_string() })
     }
 
     async fn kill(&self, why: &str) -> Result<StopReply> {
@@ -172,8 +235,8 @@ impl Supervisor {
         Ok(StopReply { errors: vec![format!("the supervisor was killed: {why}")], forced: true })
     }
 
-    fn silent(&self, question: &str) -> Error {
-        let why = format!("no answer to {question} within {} s", QUESTION.as_secs());
+    fn silent(&self, question: &str, limit: Duration) -> Error {
+        let why = format!("no answer to {question} within {} s", limit.as_secs());
         Error::Supervisor { machine: self.name.clone(), why }
     }
 

@@ -27,13 +27,23 @@ pub struct Timeline {
     /// When the supervisor was launched: its steps count from there.
     launched: Duration,
     supervisors: Vec<Timed>,
+    /// It is the start of a machine that sleeps.
+    wake: bool,
 }
 
 impl Timeline {
     /// A start that was asked for at `zero`.
     #[must_use]
     pub const fn new(zero: Instant) -> Self {
-        Self { zero, own: Vec::new(), launched: Duration::ZERO, supervisors: Vec::new() }
+        Self { zero, own: Vec::new(), launched: Duration::ZERO, supervisors: Vec::new(), wake: false }
+    }
+
+    /// The same for a machine that sleeps and is woken now.
+    #[must_use]
+    pub fn of_a_wake(mut self) -> Self {
+        self.launched();
+        self.wake = true;
+        self
     }
 
     /// A step of the daemon's that began at `began` and ends now.
@@ -54,8 +64,10 @@ impl Timeline {
 
     /// Takes the steps that the supervisor reports, in place of what it reported before.
     pub fn take(&mut self, status: &MachineStatus) {
-        self.supervisors = status
-            .steps
+        // One that could not be woken boots.
+        let woken = status.sleep.as_ref().filter(|sleep| self.wake && sleep.set_aside.is_empty());
+        let steps = woken.map_or(&status.steps, |sleep| &sleep.waking);
+        self.supervisors = steps
             .iter()
             .map(|step| Timed {
                 part: step.r#where.clone(),

@@ -33,15 +33,13 @@ pub fn of(home: &Home, config: &Config, guest: Arch, running: Option<&MachineSta
 }
 
 /// What the doctor says of the native machine's translators.
-pub async fn checks(home: &Home) -> Vec<Check> {
-    let Some(guest) = Arch::host() else { return Vec::new() };
-    let config = home.read_config().unwrap_or_default();
+pub async fn checks(home: &Home, config: &Config, guest: Arch) -> Vec<Check> {
     let name = MachineName::native();
     let running = match supervisor::is_running(&home.machine(&name)) {
         Ok(true) => supervisor::connect(home, &name).status().await.ok(),
         Ok(false) | Err(_) => None,
     };
-    look(home, &config, guest, running.as_ref())
+    look(home, config, guest, running.as_ref())
 }
 
 fn look(home: &Home, config: &Config, guest: Arch, running: Option<&MachineStatus>) -> Vec<Check> {

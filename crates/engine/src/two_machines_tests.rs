@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use dhow_model::config::Workloads;
 
 use super::*;
+use crate::Usage;
 
 fn config(placement: Placement) -> Config {
     Config { workloads: Workloads { placement }, ..Config::default() }
@@ -87,7 +88,7 @@ async fn a_machine_that_is_not_wanted_or_not_offered_is_not_started_and_the_erro
     scene.place("foreign-machine");
     let missing = "qemu-system-aarch64 is not installed".to_owned();
     let host = offer::Platform { os: "linux", arch: Some(Arch::Amd64) };
-    let engine = scene.open_on(offer::foreign(host, Err(missing)));
+    let engine = scene.open_on(offer::foreign(host, Arch::Amd64, Err(missing)));
     reach(&engine, State::Running).await;
     let failure = dial(&engine, Role::Foreign).await.unwrap_err();
     assert!(
@@ -288,7 +289,7 @@ async fn up_leaves_the_foreign_machine_off_and_says_when_it_boots_or_why_it_cann
     down(&engine, false).await.unwrap();
     drop(engine);
     let host = offer::Platform { os: "macos", arch: Some(Arch::Arm64) };
-    let engine = scene.open_on(offer::foreign(host, Ok(())));
+    let engine = scene.open_on(offer::foreign(host, Arch::Arm64, Ok(())));
     let done = engine.up(&config(Placement::ForeignMachine), &Reporter::nobody()).await.unwrap();
     assert!(done.warnings.iter().any(|w| w.contains("this host, macos/arm64, cannot offer")), "{done:?}");
     down(&engine, false).await.unwrap();
@@ -306,6 +307,14 @@ impl Observer for Told {
 
     async fn stopping(&self, role: Role) {
         self.0.lock().unwrap().push(format!("{role} stops"));
+    }
+
+    fn resting(&self, role: Role) {
+        self.0.lock().unwrap().push(format!("{role} rests"));
+    }
+
+    fn usage(&self, _: Role) -> Usage {
+        Usage::default()
     }
 }
 

@@ -296,6 +296,18 @@ impl MachineDir {
         self.dir.join("data.unformatted")
     }
 
+    /// What it sleeps as: its state and memory, whole or absent. Used up by the wake.
+    #[must_use]
+    pub fn sleep(&self) -> PathBuf {
+        self.dir.join("sleep")
+    }
+
+    /// The last saved state that could not be used, with the reason in the file `why`.
+    #[must_use]
+    pub fn sleep_bad(&self) -> PathBuf {
+        self.dir.join("sleep.bad")
+    }
+
     /// What this boot's agent is told.
     #[must_use]
     pub fn boot_config(&self) -> PathBuf {
@@ -354,6 +366,12 @@ impl MachineDir {
     #[must_use]
     pub fn network_socket(&self) -> PathBuf {
         self.run.join(format!("{}.net", self.name))
+    }
+
+    /// Where the hypervisor brings the guest's file requests to the machine's file server.
+    #[must_use]
+    pub fn shares_socket(&self) -> PathBuf {
+        self.run.join(format!("{}.shares", self.name))
     }
 
     /// The host ports that its containers hold now, for other machines' supervisors to read (spec 4.6).

@@ -62,6 +62,7 @@ impl MachineSpec {
             channel,
             network,
             dns,
+            shares,
         } = self;
         let config::Dns { port } = dns;
         let config::Network { host_loopback, publish_address, egress_default, egress } = network;
@@ -90,8 +91,14 @@ impl MachineSpec {
             ("network.egress-default", text(toml::Value::try_from(egress_default))),
             ("network.egress", text(toml::Value::try_from(egress))),
             ("dns.port", port.to_string()),
+            ("shares", words(shares)),
         ]
     }
+}
+
+fn words(shares: &[config::Share]) -> String {
+    let each = |share: &config::Share| format!("{} {}", share.path.display(), share.access);
+    if shares.is_empty() { "none".to_owned() } else { shares.iter().map(each).collect::<Vec<_>>().join(", ") }
 }
 
 #[cfg(test)]
@@ -117,6 +124,7 @@ mod tests {
             channel: ChannelKind::Serial,
             network: config::Network::default(),
             dns: config::Dns::default(),
+            shares: config::Shares::default().resolve(Some(std::path::Path::new("/home/u"))),
         }
     }
 
@@ -124,7 +132,7 @@ mod tests {
     #[test]
     fn each_field_that_changed_is_named_with_both_values_and_no_other() {
         type Change = fn(&mut MachineSpec);
-        let table: [(&str, Change); 12] = [
+        let table: [(&str, Change); 13] = [
             ("cpus", |s| s.cpus = 3),
             ("memory", |s| s.memory = Size::gib(3)),
             ("disk", |s| s.disk = Size::gib(65)),
@@ -139,6 +147,7 @@ mod tests {
                 s.network.egress = toml::from_str::<config::Network>(RULE).unwrap().egress
             }),
             ("dns.port", |s| s.dns.port = 0),
+            ("shares", |s| s.shares[0].access = config::Access::ReadOnly),
         ];
         for (field, change) in table {
             let mut asked = spec();

@@ -12,6 +12,11 @@
 //!                      └──────────── failed ◀───┴── fail (from any state with a process)   stopped
 //! ```
 //!
+//! A machine that could not be saved goes from suspending back to running, and one that is suspended and has a supervisor can be
+//! stopped and can fail like one that runs.
+//!
+//! A machine whose data disk cannot be used goes from starting to rescue, and from there to stopping or failed.
+//!
 //! Re-attaching takes a machine whose supervisor a new daemon found from created, stopped or failed to starting: what it
 //! really is, its supervisor tells.
 
@@ -32,7 +37,7 @@ pub enum State {
     Idle,
     /// Its memory is being saved.
     Suspending,
-    /// Its memory is on disk, and no process runs.
+    /// Its memory is on disk and nothing of it runs but its supervisor, if that.
     Suspended,
     /// It was asked to stop and has not ended.
     Stopping,
@@ -40,6 +45,8 @@ pub enum State {
     Stopped,
     /// It ended or became useless, and nobody asked for that.
     Failed,
+    /// Its data disk cannot be used: the machine runs on a copy of it that is thrown away, and only gives out what is there.
+    Rescue,
 }
 
 /// What happens to a machine.
@@ -53,13 +60,15 @@ pub enum Event {
     Start,
     /// dockerd answered.
     Ready,
+    /// It came up to give out what is on a data disk that cannot be used.
+    Rescued,
     /// It had nothing to do for the configured time.
     Rest,
-    /// It has something to do again.
+    /// It has something to do again, or could not be saved and goes on.
     Work,
     /// It is asked to save its memory and end.
     Suspend,
-    /// Its memory is on disk.
+    /// Its memory is on disk; or it was found so, or is still so after it was to be woken.
     Saved,
     /// It is asked to go on from its saved memory.
     Resume,
@@ -85,7 +94,7 @@ pub struct Illegal {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Absent,
         Self::Created,
         Self::Starting,
@@ -96,6 +105,7 @@ impl State {
         Self::Stopping,
         Self::Stopped,
         Self::Failed,
+        Self::Rescue,
     ];
 
     /// The word that status and events print.
@@ -112,31 +122,46 @@ impl State {
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
             Self::Failed => "failed",
+            Self::Rescue => "rescue",
         }
     }
 
     /// Whether processes of the machine may exist.
     #[must_use]
     pub const fn has_processes(self) -> bool {
-        matches!(self, Self::Starting | Self::Running | Self::Idle | Self::Suspending | Self::Stopping)
+        matches!(
+            self,
+            Self::Starting
+                | Self::Running
+                | Self::Idle
+                | Self::Suspending
+                | Self::Suspended
+                | Self::Stopping
+                | Self::Rescue
+        )
     }
 
     /// Where `event` leads from here; `None` where it cannot happen.
-    const fn after(self, event: Event) -> Option<Self> {
+    #[must_use]
+    pub const fn after(self, event: Event) -> Option<Self> {
         use Event as E;
         use State as S;
         match (self, event) {
-            (S::Absent, E::Create) | (S::Created | S::Stopped | S::Suspended | S::Failed, E::Remake) => {
-                Some(S::Created)
-            }
+            (S::Absent, E::Create) | (S::Created | S::Stopped | S::Failed, E::Remake) => Some(S::Created),
             (S::Created | S::Stopped | S::Failed, E::Start) | (S::Suspended, E::Resume) => Some(S::Starting),
-            (S::Starting, E::Ready) | (S::Idle, E::Work) => Some(S::Running),
+            (S::Starting, E::Ready) | (S::Idle | S::Suspending, E::Work) => Some(S::Running),
+            (S::Starting, E::Rescued) => Some(S::Rescue),
             (S::Running, E::Rest) => Some(S::Idle),
             (S::Running | S::Idle, E::Suspend) => Some(S::Suspending),
-            (S::Suspending, E::Saved) => Some(S::Suspended),
-            (S::Starting | S::Running | S::Idle, E::Stop) => Some(S::Stopping),
+            (S::Suspending | S::Starting, E::Saved) => Some(S::Suspended),
+            (S::Starting | S::Running | S::Idle | S::Suspending | S::Suspended | S::Rescue, E::Stop) => {
+                Some(S::Stopping)
+            }
             (S::Stopping, E::Ended) | (S::Suspended, E::Discard) => Some(S::Stopped),
-            (S::Starting | S::Running | S::Idle | S::Suspending | S::Stopping, E::Fail) => Some(S::Failed),
+            (
+                S::Starting | S::Running | S::Idle | S::Suspending | S::Suspended | S::Stopping | S::Rescue,
+                E::Fail,
+            ) => Some(S::Failed),
             _ => None,
         }
     }
@@ -170,6 +195,12 @@ impl Lifecycle {
         Self { state: State::Absent }
     }
 
+    /// A machine that a new daemon found asleep.
+    #[must_use]
+    pub const fn asleep() -> Self {
+        Self { state: State::Suspended }
+    }
+
     /// A machine whose description a new daemon found on disk.
     #[must_use]
     pub const fn found() -> Self {
@@ -199,11 +230,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const EVENTS: [Event; 13] = [
+    const EVENTS: [Event; 14] = [
         Event::Create,
         Event::Remake,
         Event::Start,
         Event::Ready,
+        Event::Rescued,
         Event::Rest,
         Event::Work,
         Event::Suspend,
@@ -220,7 +252,27 @@ mod tests {
         events.iter().map(|e| machine.apply(*e).unwrap().to).collect()
     }
 
-    /// Spec 6.1: the happy path, the sleep, and recovery.
+    /// Spec 6.1, 13.1: a machine sleeps and wakes, goes on where it cannot sleep, and can be stopped or forgotten while it sleeps.
+    #[test]
+    fn a_machine_sleeps_wakes_goes_on_and_is_stopped_asleep() {
+        use Event as E;
+        use State as S;
+        let awake = [E::Create, E::Start, E::Ready];
+        let after = |path: &[Event]| *walk(&[&awake, path].concat()).last().unwrap();
+        for (path, state) in [
+            (&[E::Rest, E::Suspend, E::Saved][..], S::Suspended),
+            (&[E::Suspend, E::Work], S::Running),
+            (&[E::Suspend, E::Saved, E::Resume, E::Ready], S::Running),
+            (&[E::Suspend, E::Saved, E::Resume, E::Saved], S::Suspended),
+            (&[E::Suspend, E::Saved, E::Stop, E::Ended], S::Stopped),
+            (&[E::Suspend, E::Saved, E::Discard, E::Remake], S::Created),
+            (&[E::Suspend, E::Saved, E::Fail], S::Failed),
+        ] {
+            assert_eq!(after(path), state, "{path:?}");
+        }
+    }
+
+    /// Spec 6.1: the happy path and recovery.
     #[test]
     fn a_machine_is_created_started_stopped_and_started_again() {
         use Event as E;

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Arch, MachineName, Size, config};
 
+/// How the guest knows the file system device that holds all shares.
+pub const SHARES_TAG: &str = "dhow-shares";
+
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,6 +61,52 @@ pub enum DiskBlank {
     Unproven,
 }
 
+/// What one boot is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// To run containers.
+    #[default]
+    Serve,
+    /// To check the data disk's file system, which is not mounted; nothing else runs.
+    Check,
+    /// To give out what is on a data disk that cannot be used (spec 7.6): the image is opened for reading only, the guest repairs and
+    /// mounts a copy that is thrown away, and no container is started.
+    Rescue,
+}
+
+impl Purpose {
+    /// The word on a supervisor's command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Check => "check",
+            Self::Rescue => "rescue",
+        }
+    }
+}
+
+impl std::fmt::Display for Purpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is no purpose.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is none of serve, check, rescue")]
+pub struct UnknownPurpose(pub String);
+
+impl std::str::FromStr for Purpose {
+    type Err = UnknownPurpose;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let known = [Self::Serve, Self::Check, Self::Rescue].into_iter().find(|p| p.as_str() == word);
+        known.ok_or_else(|| UnknownPurpose(word.to_owned()))
+    }
+}
+
 /// A file that a machine is made from. Two machines made from different content differ, whatever the path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,6 +150,9 @@ pub struct MachineSpec {
     /// Where the host asks for its containers' names.
     #[serde(default)]
     pub dns: config::Dns,
+    /// Directories of the host that the guest sees at the same paths; the outer ones first.
+    #[serde(default)]
+    pub shares: Vec<config::Share>,
 }
 
 /// What one boot decides, handed to the agent through the hypervisor (a firmware-config file, since a kernel command line
@@ -112,6 +164,9 @@ pub struct BootConfig {
     pub machine: MachineName,
     /// The guest's host name.
     pub hostname: String,
+    /// What this boot is for.
+    #[serde(default)]
+    pub purpose: Purpose,
     /// Whether the host can prove that the data disk is blank.
     pub disk: DiskBlank,
     /// How the host will reach the agent.
@@ -121,6 +176,9 @@ pub struct BootConfig {
     pub token: Option<String>,
     /// The guest's network.
     pub network: GuestNetwork,
+    /// What the file system device of this tag holds, by number: where each is mounted. None: there is no such device.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<config::Share>,
 }
 
 /// The guest's one network interface, configured statically.

@@ -203,7 +203,9 @@ mod tests {
         }
         assert_eq!("never".parse(), Ok(After::Never));
         assert_eq!("60s".parse::<After>().unwrap().to_string(), "1m");
-        for words in ["", "5", "m", "0s", "25h", "-1m", "+1m", "1.5h", "5 m", "5M", "Never", "99999999999999999999s"] {
+        for words in
+            ["", "5", "m", "0s", "25h", "-1m", "+1m", "1.5h", "5 m", "5M", "Never", "99999999999999999999s"]
+        {
             assert_eq!(words.parse::<After>(), Err(NoTime(words.to_owned())));
         }
     }

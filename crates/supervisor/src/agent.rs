@@ -7,9 +7,9 @@ use dhow_channel::Dialer;
 use dhow_model::Port;
 use dhow_proto::agent::agent_client::AgentClient;
 use dhow_proto::agent::{
-    AdmitHostRequest, BootRequest, BootStep, HealthReply, HealthRequest, HelloReply, HelloRequest,
-    PortsAnswer, PortsRequest, SetClockRequest, ShutdownRequest, ShutdownStep, TranslatorFile,
-    TranslatorPart, Translators, UseTranslatorsRequest,
+    AdmitHostRequest, AwakeReply, AwakeRequest, BootRequest, BootStep, HealthReply, HealthRequest,
+    HelloReply, HelloRequest, PortsAnswer, PortsRequest, QuiesceReply, QuiesceRequest, SetClockRequest,
+    ShutdownRequest, ShutdownStep, TranslatorFile, TranslatorPart, Translators, UseTranslatorsRequest,
 };
 use dhow_proto::{AGENT_PROTOCOL, MESSAGE_LIMIT};
 use hyper_util::rt::TokioIo;
@@ -18,10 +18,14 @@ use tokio_stream::Stream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::turns::{Turn, Turns};
+
 /// For one question to the agent. Under software emulation a busy guest answers late and is well.
 const QUESTION: Duration = Duration::from_secs(10);
 /// For a translator's file to be handed over, and for the guest to try it: it may be booting, and starts programs for it.
 const TRANSLATORS: Duration = Duration::from_secs(60);
+/// For the guest to get ready to sleep beyond what it was given, and to get fit after it.
+const SLEEP: Duration = Duration::from_secs(5);
 /// Between two questions for health.
 const BETWEEN: Duration = Duration::from_secs(2);
 /// Between two attempts to greet an agent that is not up yet.
@@ -46,16 +50,26 @@ pub enum Heard {
     Nothing(String),
 }
 
-/// A client of the agent whose connections are streams of the channel.
+/// A client of the agent whose connections are streams of the channel. What is asked by ourselves waits while the machine sleeps.
 #[derive(Debug, Clone)]
 pub struct Agent {
     client: AgentClient<Channel>,
+    turns: Turns,
+}
+
+/// Where the guest is when we begin to follow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// It boots.
+    Boot,
+    /// It booted long ago, and woke.
+    Wake,
 }
 
 impl Agent {
     /// A client that dials when it is first asked.
     #[must_use]
-    pub fn new(dialer: Dialer) -> Self {
+    pub fn new(dialer: Dialer, turns: Turns) -> Self {
         let connector = tower::service_fn(move |_| {
             let dialer = dialer.clone();
             async move { dialer.dial(Port::AGENT, QUESTION).await.map(TokioIo::new) }
@@ -64,11 +78,16 @@ impl Agent {
         let client = AgentClient::new(channel)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT);
-        Self { client }
+        Self { client, turns }
+    }
+
+    /// Waits until the guest may be asked something.
+    pub async fn turn(&self) -> Turn {
+        self.turns.question().await
     }
 
     /// Greets, follows the boot and asks for health until the receiver is gone.
-    pub async fn follow(mut self, heard: mpsc::Sender<Heard>) {
+    pub async fn follow(mut self, heard: mpsc::Sender<Heard>, beginning: Beginning) {
         let hello = loop {
             match self.hello().await {
                 Ok(hello) => break hello,
@@ -83,7 +102,8 @@ impl Agent {
         if heard.send(Heard::Hello(hello)).await.is_err() {
             return;
         }
-        if let Err(why) = self.boot(&heard).await
+        if beginning == Beginning::Boot
+            && let Err(why) = self.boot(&heard).await
             && heard.send(Heard::Nothing(why)).await.is_err()
         {
             return;
@@ -116,6 +136,28 @@ impl Agent {
         Ok(done)
     }
 
+    /// Has the guest get ready to sleep, within `limit`. Whoever asks has silenced all others.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub async fn quiesce(&mut self, limit: Duration) -> Result<QuiesceReply, String> {
+        let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        let question = tokio::time::timeout(limit + SLEEP, self.client.quiesce(QuiesceRequest { limit_ms }));
+        let late = |_| format!("it did not get ready within {} s", (limit + SLEEP).as_secs());
+        Ok(question.await.map_err(late)?.map_err(|s| words(&s))?.into_inner())
+    }
+
+    /// Tells the guest that it has slept. Whoever asks has silenced all others.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub async fn awake(&mut self, entropy: Vec<u8>) -> Result<AwakeReply, String> {
+        let request = AwakeRequest { unix_nanos: unix_nanos(), entropy };
+        let question = tokio::time::timeout(SLEEP, self.client.awake(request));
+        let late = |_| format!("no answer to awake within {} s", SLEEP.as_secs());
+        Ok(question.await.map_err(late)?.map_err(|s| words(&s))?.into_inner())
+    }
+
     /// Lets the agent ask for ports: its requests, to which `answers` are given.
     ///
     /// # Errors
@@ -124,6 +166,7 @@ impl Agent {
         &mut self,
         answers: impl Stream<Item = PortsAnswer> + Send + 'static,
     ) -> Result<Streaming<PortsRequest>, String> {
+        let _turn = self.turn().await;
         let question = tokio::time::timeout(QUESTION, self.client.ports(answers));
         Ok(question.await.map_err(|_| late("ports"))?.map_err(|s| words(&s))?.into_inner())
     }
@@ -133,6 +176,7 @@ impl Agent {
     /// # Errors
     /// When the agent is not there, or the guest's filter cannot be changed.
     pub async fn admit_host(&mut self) -> Result<(), String> {
+        let _turn = self.turn().await;
         let question = tokio::time::timeout(QUESTION, self.client.admit_host(AdmitHostRequest {}));
         question.await.map_err(|_| late("admit_host"))?.map_err(|s| words(&s)).map(drop)
     }
@@ -145,6 +189,7 @@ impl Agent {
         &mut self,
         parts: impl Iterator<Item = TranslatorPart> + Send + 'static,
     ) -> Result<(), String> {
+        let _turn = self.turn().await;
         let question =
             tokio::time::timeout(TRANSLATORS, self.client.put_translator(tokio_stream::iter(parts)));
         question.await.map_err(|_| late("put_translator"))?.map_err(|s| words(&s)).map(drop)
@@ -155,12 +200,14 @@ impl Agent {
     /// # Errors
     /// When the agent is not there, or cannot make sense of them.
     pub async fn use_translators(&mut self, translators: Vec<TranslatorFile>) -> Result<Translators, String> {
+        let _turn = self.turn().await;
         let request = UseTranslatorsRequest { translators };
         let question = tokio::time::timeout(TRANSLATORS, self.client.use_translators(request));
         Ok(question.await.map_err(|_| late("use_translators"))?.map_err(|s| words(&s))?.into_inner())
     }
 
     async fn hello(&mut self) -> Result<HelloReply, String> {
+        let _turn = self.turn().await;
         let request =
             HelloRequest { protocol: AGENT_PROTOCOL, capabilities: Vec::new(), unix_nanos: unix_nanos() };
         let question = tokio::time::timeout(QUESTION, self.client.hello(request));
@@ -168,6 +215,7 @@ impl Agent {
     }
 
     async fn boot(&mut self, heard: &mpsc::Sender<Heard>) -> Result<(), String> {
+        let _turn = self.turn().await;
         let question = tokio::time::timeout(QUESTION, self.client.boot(BootRequest {}));
         let mut steps = question.await.map_err(|_| late("boot"))?.map_err(|s| words(&s))?.into_inner();
         while let Some(step) = steps.message().await.map_err(|s| words(&s))? {
@@ -179,6 +227,7 @@ impl Agent {
     }
 
     async fn health(&mut self) -> Result<HealthReply, String> {
+        let _turn = self.turn().await;
         let question = tokio::time::timeout(QUESTION, self.client.health(HealthRequest {}));
         let health = question.await.map_err(|_| late("health"))?.map_err(|s| words(&s))?.into_inner();
         let ours = unix_nanos();
@@ -192,7 +241,7 @@ impl Agent {
     }
 }
 
-fn unix_nanos() -> u64 {
+pub(crate) fn unix_nanos() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use dhow_home::lock::FileLock;
 use dhow_home::{MachineDir, atomic};
-use dhow_model::{DiskBlank, Size};
+use dhow_model::{DiskBlank, Purpose, Size};
 use rustix::fs::SeekFrom;
 
 use crate::{Error, Result};
+
+/// How the guest knows the data disk.
+pub const SERIAL: &str = "dhow-data";
 
 /// How long a data image's holders are waited for (spec 6.8).
 const HOLDERS: Duration = Duration::from_secs(10);
@@ -30,13 +33,20 @@ pub struct DataImage {
     pub blank: DiskBlank,
 }
 
-/// Makes the image if there is none, waits for its holders, and brings it to `size`.
+/// Makes the image if there is none, waits for its holders, and brings it to `size`. For a check or a rescue it is taken as it
+/// is.
 ///
 /// # Errors
 /// When it is held for 10 s, holds something that is not ours, would have to shrink, or cannot be written.
-pub async fn open(dir: &MachineDir, size: Size) -> Result<DataImage> {
+pub async fn open(dir: &MachineDir, size: Size, purpose: Purpose) -> Result<DataImage> {
     let path = dir.data_image();
     let file = |source| Error::File { path: path.clone(), source };
+    if purpose != Purpose::Serve {
+        // The lock would make it.
+        path.metadata().map_err(file)?;
+        let lock = FileLock::wait_exclusive(&path, HOLDERS).await.map_err(Error::DiskHeld)?;
+        return Ok(DataImage { lock, blank: DiskBlank::Unproven });
+    }
     if !path.exists() {
         make(dir, size).map_err(file)?;
     }
@@ -63,6 +73,19 @@ pub async fn open(dir: &MachineDir, size: Size) -> Result<DataImage> {
     }
     let blank = if has_no_data(lock.file()).map_err(file)? { DiskBlank::Proven } else { DiskBlank::Unproven };
     Ok(DataImage { lock, blank })
+}
+
+/// With less than this on the host's disk a guest that ran out of it would do so again at once.
+pub const ROOM: u64 = 64 << 20;
+
+/// What is free where the image lies, bytes.
+///
+/// # Errors
+/// When the host does not tell.
+pub fn free(dir: &MachineDir) -> Result<u64> {
+    let path = dir.data_image();
+    let stat = rustix::fs::statvfs(&path).map_err(|e| Error::File { path, source: e.into() })?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Notes that a guest has mounted the image: from now on it is the user's.
@@ -125,13 +148,13 @@ mod tests {
     async fn a_new_image_is_sparse_and_proven_blank_and_one_written_byte_ends_that() {
         let temp = tempfile::tempdir().unwrap();
         let dir = dir(&temp);
-        let image = open(&dir, Size::gib(64)).await.unwrap();
+        let image = open(&dir, Size::gib(64), Purpose::Serve).await.unwrap();
         assert_eq!(image.blank, DiskBlank::Proven);
         assert!(dhow_home::process::allocated_bytes(&dir.data_image()) < 1 << 20);
         drop(image);
         formatted(&dir).unwrap();
         poke(&dir, &EXT4_MAGIC, EXT4_MAGIC_AT);
-        assert_eq!(open(&dir, Size::gib(64)).await.unwrap().blank, DiskBlank::Unproven);
+        assert_eq!(open(&dir, Size::gib(64), Purpose::Serve).await.unwrap().blank, DiskBlank::Unproven);
     }
 
     /// Spec 7.5: what is not ours is not formatted, not resized, not touched.
@@ -140,7 +163,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = dir(&temp);
         atomic::write(&dir.data_image(), b"somebody's file", 0o600).unwrap();
-        assert!(matches!(open(&dir, Size::gib(4)).await, Err(Error::ForeignDisk { .. })));
+        assert!(matches!(open(&dir, Size::gib(4), Purpose::Serve).await, Err(Error::ForeignDisk { .. })));
         assert_eq!(std::fs::read(dir.data_image()).unwrap(), b"somebody's file");
     }
 
@@ -149,14 +172,14 @@ mod tests {
     async fn only_an_image_that_no_guest_ever_mounted_is_made_anew() {
         let temp = tempfile::tempdir().unwrap();
         let dir = dir(&temp);
-        drop(open(&dir, Size::gib(4)).await.unwrap());
+        drop(open(&dir, Size::gib(4), Purpose::Serve).await.unwrap());
         poke(&dir, b"half a file system", 1 << 20);
-        assert_eq!(open(&dir, Size::gib(4)).await.unwrap().blank, DiskBlank::Proven);
+        assert_eq!(open(&dir, Size::gib(4), Purpose::Serve).await.unwrap().blank, DiskBlank::Proven);
         poke(&dir, &EXT4_MAGIC, EXT4_MAGIC_AT);
-        assert_eq!(open(&dir, Size::gib(4)).await.unwrap().blank, DiskBlank::Unproven);
+        assert_eq!(open(&dir, Size::gib(4), Purpose::Serve).await.unwrap().blank, DiskBlank::Unproven);
         formatted(&dir).unwrap();
         poke(&dir, &[0, 0], EXT4_MAGIC_AT);
-        assert!(matches!(open(&dir, Size::gib(4)).await, Err(Error::ForeignDisk { .. })));
+        assert!(matches!(open(&dir, Size::gib(4), Purpose::Serve).await, Err(Error::ForeignDisk { .. })));
     }
 
     /// Spec 6.4.
@@ -164,9 +187,24 @@ mod tests {
     async fn an_image_grows_and_never_shrinks() {
         let temp = tempfile::tempdir().unwrap();
         let dir = dir(&temp);
-        drop(open(&dir, Size::gib(4)).await.unwrap());
-        drop(open(&dir, Size::gib(8)).await.unwrap());
+        drop(open(&dir, Size::gib(4), Purpose::Serve).await.unwrap());
+        drop(open(&dir, Size::gib(8), Purpose::Serve).await.unwrap());
         assert_eq!(dir.data_image().metadata().unwrap().len(), Size::gib(8).as_bytes());
-        assert!(matches!(open(&dir, Size::gib(4)).await, Err(Error::DiskWouldShrink { .. })));
+        assert!(matches!(open(&dir, Size::gib(4), Purpose::Serve).await, Err(Error::DiskWouldShrink { .. })));
+    }
+
+    /// Spec 7.6: whatever is wrong with an image, a check and a rescue take it as it is and change nothing.
+    #[tokio::test]
+    async fn a_check_and_a_rescue_open_what_a_start_refuses_and_leave_it_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = dir(&temp);
+        drop(open(&dir, Size::gib(4), Purpose::Serve).await.unwrap());
+        formatted(&dir).unwrap();
+        poke(&dir, b"what was a file system", 1 << 20);
+        assert!(matches!(open(&dir, Size::gib(8), Purpose::Serve).await, Err(Error::ForeignDisk { .. })));
+        for purpose in [Purpose::Check, Purpose::Rescue] {
+            assert_eq!(open(&dir, Size::gib(8), purpose).await.unwrap().blank, DiskBlank::Unproven);
+        }
+        assert_eq!(dir.data_image().metadata().unwrap().len(), Size::gib(4).as_bytes());
     }
 }

@@ -16,6 +16,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::turns::Turns;
+
 /// For a stream to dockerd, and for its answer to a list.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Between two attempts while dockerd is away.
@@ -35,6 +37,8 @@ const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%2C%22ne
 /// Running containers and all networks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
+    /// Whether dockerd was asked at all.
+    pub asked: bool,
     /// Running containers.
     pub containers: Vec<Container>,
     /// The networks' address ranges.
@@ -42,10 +46,10 @@ pub struct Seen {
 }
 
 /// Follows dockerd for as long as somebody listens.
-pub async fn follow(dialer: Dialer, seen: watch::Sender<Seen>) {
+pub async fn follow(dialer: Dialer, turns: Turns, seen: watch::Sender<Seen>) {
     loop {
         let ended = tokio::select! {
-            ended = once(&dialer, &seen) => ended,
+            ended = once(&dialer, &turns, &seen) => ended,
             () = seen.closed() => return,
         };
         // dockerd is away, which its own health tells; what was seen stays true of the containers that go on.
@@ -56,13 +60,19 @@ pub async fn follow(dialer: Dialer, seen: watch::Sender<Seen>) {
     }
 }
 
-async fn once(dialer: &Dialer, seen: &watch::Sender<Seen>) -> Result<(), Why> {
+async fn once(dialer: &Dialer, turns: &Turns, seen: &watch::Sender<Seen>) -> Result<(), Why> {
+    let turn = turns.question().await;
     let mut events = ask(dialer, EVENTS).await?;
+    drop(turn);
     let mut again = SETTLES.iter();
     loop {
+        // Events wait in their stream while the machine sleeps, and wake nobody.
+        let turn = turns.question().await;
         let containers: Vec<Listed> = list(dialer, "/containers/json").await?;
         let networks: Vec<Network> = list(dialer, "/networks").await?;
+        drop(turn);
         let now = Seen {
+            asked: true,
             containers: containers.into_iter().map(container).collect(),
             networks: networks.into_iter().flat_map(ranges).collect(),
         };

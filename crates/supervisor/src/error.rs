@@ -95,6 +95,15 @@ pub enum Error {
         /// The agent's words.
         reason: String,
     },
+    /// The file server could not be started.
+    #[error("the process that shares directories cannot be started: {0}")]
+    Shares(std::io::Error),
+    /// The file server said why it cannot serve.
+    #[error("the configured directories cannot be shared: {0}")]
+    NotShared(String),
+    /// The guest's kernel met an error in the data disk's file system, which takes no more writes.
+    #[error("the data disk's file system met an error and takes no more writes; the next start checks it")]
+    DataReadOnly,
     /// The agent speaks another version of the protocol.
     #[error(
         "the guest's agent speaks protocol {agent}, and this Dhow speaks {ours}; build the boot assets again"
@@ -139,10 +148,7 @@ impl Error {
             Self::DiskWouldShrink { .. } => {
                 ("disk-would-shrink", "set machine.disk to its present size or more")
             }
-            Self::ForeignDisk { .. } => (
-                "disk-foreign",
-                "move the file away and keep it if it is yours; then `dhow up` makes a new one",
-            ),
+            Self::ForeignDisk { .. } => ("disk-foreign", "dhow disk check"),
             Self::DiskHeld(_) => {
                 ("disk-in-use", "stop the process that has the disk open, then run `dhow up`")
             }
@@ -163,7 +169,11 @@ impl Error {
             Self::NotReady { .. } => {
                 ("not-ready", "read `dhow logs console`; a slow host may need a larger limits.start")
             }
+            Self::BootStep { step, .. } if step == "data" => ("data-disk", "dhow disk check"),
             Self::BootStep { .. } => ("boot-failed", "read `dhow logs console`"),
+            Self::Shares(_) => ("shares", "read `dhow logs supervisor`"),
+            Self::NotShared(_) => ("not-shared", "dhow config get files.shares"),
+            Self::DataReadOnly => ("data-read-only", "dhow disk check"),
             Self::AgentVersion { .. } => ("agent-version", "run `dhow assets build`, then `dhow up`"),
             Self::WentOff { .. } => ("machine-died", "read `dhow logs hypervisor` and `dhow logs console`"),
             Self::Silent { .. } => ("guest-silent", "read `dhow logs console`"),

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Agent;
 use crate::docker::{self, Seen};
 use crate::ports::{self, Ports};
+use crate::turns::Turns;
 use crate::{Error, Result};
 
 /// Between two attempts to have the guest let the host's own interface through.
@@ -31,6 +32,7 @@ pub struct Network {
     names: Arc<Names>,
     publisher: Publisher,
     route: Option<Arc<Route>>,
+    running: Arc<watch::Sender<Option<u32>>>,
 }
 
 /// What others may ask of it, from any task.
@@ -84,7 +86,7 @@ impl Network {
             }
             None => None,
         };
-        Ok(Self { gateway, names, publisher, route })
+        Ok(Self { gateway, names, publisher, route, running: Arc::default() })
     }
 
     /// What others may ask.
@@ -95,21 +97,63 @@ impl Network {
 
     /// Follows the guest until `cancel`: the ports that its engine publishes, its containers' names, addresses and networks.
     /// The answer, cancelled, ends the stream of dockerd's events only: a dockerd that stops waits 5 s for those who listen.
-    pub fn follow(&self, dialer: Dialer, agent: Agent, cancel: CancellationToken) -> CancellationToken {
+    pub fn follow(
+        &self,
+        dialer: Dialer,
+        agent: Agent,
+        turns: Turns,
+        cancel: CancellationToken,
+    ) -> CancellationToken {
         let listening = cancel.child_token();
         let listens = listening.clone();
         let (sender, seen) = watch::channel(Seen::default());
-        let (names, view, route) = (Arc::clone(&self.names), self.view(), self.route.clone());
+        // Of a guest that boots nothing is known.
+        self.running.send_replace(None);
+        let told = Telling {
+            names: Arc::clone(&self.names),
+            view: self.view(),
+            route: self.route.clone(),
+            running: Arc::clone(&self.running),
+        };
+        let route = self.route.clone();
         tokio::spawn(async move {
-            let _ports = Ports::start(agent.clone(), view.publisher.clone());
+            let _ports = Ports::start(agent.clone(), told.view.publisher.clone());
             let admitted = admit(route.as_ref().map(|route| route.changes()), agent);
-            let told = tell(seen, names, view, route);
-            let events = listens.run_until_cancelled_owned(docker::follow(dialer, sender));
+            let told = told.tell(seen);
+            let events = listens.run_until_cancelled_owned(docker::follow(dialer, turns, sender));
             // Ports are let go one by one as containers stop, long after the events are of interest.
             let followed = async { tokio::join!(events, told, admitted, std::future::pending::<()>()) };
             cancel.run_until_cancelled(followed).await;
         });
         listening
+    }
+
+    /// How many containers run, once dockerd was asked.
+    #[must_use]
+    pub fn running(&self) -> watch::Receiver<Option<u32>> {
+        self.running.subscribe()
+    }
+
+    /// The guest is about to sleep: its connections stay, and its time stands still.
+    pub async fn freeze(&self) {
+        self.gateway.handle().freeze().await;
+    }
+
+    /// The guest goes on.
+    pub async fn thaw(&self) {
+        self.gateway.handle().thaw().await;
+    }
+
+    /// The guest that slept will never go on: its connections end.
+    pub async fn end_flows(&self) {
+        let handle = self.gateway.handle();
+        handle.end_flows().await;
+        handle.thaw().await;
+    }
+
+    /// Completes when there is something for a guest that sleeps.
+    pub fn wanted(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.gateway.handle().wanted()
     }
 
     /// Closes every listener and connection.
@@ -124,6 +168,12 @@ impl Network {
 }
 
 impl View {
+    /// Connections of clients through published ports now.
+    #[must_use]
+    pub fn port_connections(&self) -> u32 {
+        u32::try_from(self.handle.port_connections()).unwrap_or(u32::MAX)
+    }
+
     /// Flows, bytes and drops now.
     #[must_use]
     pub fn figures(&self) -> proto::Network {
@@ -148,18 +198,31 @@ async fn serve_host(dns: Arc<Dns>, port: u16, cancel: CancellationToken) {
     }
 }
 
-/// Tells everybody of each change.
-async fn tell(mut seen: watch::Receiver<Seen>, names: Arc<Names>, view: View, route: Option<Arc<Route>>) {
-    while seen.changed().await.is_ok() {
-        let Seen { containers, networks } = seen.borrow_and_update().clone();
-        ports::name(&view.publisher, &containers).await;
-        names.replace(containers);
-        if let Some(route) = &route {
-            let routed: Vec<_> =
-                networks.iter().filter_map(|(at, prefix)| route::Network::around(*at, *prefix)).collect();
-            route.networks(&routed);
+/// Those who want to know what dockerd tells.
+struct Telling {
+    names: Arc<Names>,
+    view: View,
+    route: Option<Arc<Route>>,
+    running: Arc<watch::Sender<Option<u32>>>,
+}
+
+impl Telling {
+    /// Tells everybody of each change.
+    async fn tell(self, mut seen: watch::Receiver<Seen>) {
+        let Self { names, view, route, running } = self;
+        while seen.changed().await.is_ok() {
+            let Seen { asked, containers, networks } = seen.borrow_and_update().clone();
+            let count = u32::try_from(containers.len()).unwrap_or(u32::MAX);
+            running.send_replace(asked.then_some(count));
+            ports::name(&view.publisher, &containers).await;
+            names.replace(containers);
+            if let Some(route) = &route {
+                let routed: Vec<_> =
+                    networks.iter().filter_map(|(at, prefix)| route::Network::around(*at, *prefix)).collect();
+                route.networks(&routed);
+            }
+            view.handle.guest_networks(networks);
         }
-        view.handle.guest_networks(networks);
     }
 }
 

@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use dhow_channel::Token;
 use dhow_home::{Home, MachineDir, atomic};
 use dhow_hypervisor::{Access, ChannelDevice, Disk, Hardware, Network};
-use dhow_model::{BootConfig, ChannelKind, GuestCid, GuestNetwork, GuestNetwork6, MachineSpec, network};
+use dhow_model::{
+    BootConfig, ChannelKind, GuestCid, GuestNetwork, GuestNetwork6, MachineSpec, Purpose, network,
+};
 
 use crate::cid::{self, Lease};
-use crate::disk::DataImage;
-use crate::{Error, Result};
+use crate::disk::{self, DataImage};
+use crate::{Error, Result, shares};
 
 /// How the guest will be reached, with what is secret about it.
 #[derive(Debug)]
@@ -51,7 +53,13 @@ pub fn reach(home: &Home, spec: &MachineSpec, refused: &BTreeSet<GuestCid>) -> R
 ///
 /// # Errors
 /// When the agent's file cannot be written.
-pub fn hardware(dir: &MachineDir, spec: &MachineSpec, image: &DataImage, reach: &Reach) -> Result<Hardware> {
+pub fn hardware(
+    dir: &MachineDir,
+    spec: &MachineSpec,
+    purpose: Purpose,
+    image: &DataImage,
+    reach: &Reach,
+) -> Result<Hardware> {
     let token = match reach {
         Reach::Vsock(_, token) => Some(token.to_hex()),
         Reach::Serial(_) => None,
@@ -59,16 +67,18 @@ pub fn hardware(dir: &MachineDir, spec: &MachineSpec, image: &DataImage, reach: 
     let boot = BootConfig {
         machine: spec.name.clone(),
         hostname: format!("dhow-{}", spec.name),
+        purpose,
         disk: image.blank,
         channel: spec.channel,
         token,
         network: guest_network(spec.network.publish_address),
+        shares: spec.shares.clone(),
     };
     let path = dir.boot_config();
     let file = |source| Error::File { path: path.clone(), source };
     let text = serde_json::to_vec(&boot).map_err(|e| file(e.into()))?;
     atomic::write(&path, &text, 0o600).map_err(file)?;
-    let disk =
+    let drive =
         |path: &PathBuf, serial: &str, access| Disk { path: path.clone(), serial: serial.to_owned(), access };
     Ok(Hardware {
         arch: spec.arch,
@@ -79,8 +89,8 @@ pub fn hardware(dir: &MachineDir, spec: &MachineSpec, image: &DataImage, reach: 
         initrd: spec.initrd.path.clone(),
         cmdline: spec.cmdline.clone(),
         disks: vec![
-            disk(&spec.root.path, "dhow-root", Access::ReadOnly),
-            disk(&dir.data_image(), "dhow-data", Access::ReadWrite),
+            drive(&spec.root.path, "dhow-root", Access::ReadOnly),
+            drive(&dir.data_image(), disk::SERIAL, access(purpose)),
         ],
         channel: match reach {
             Reach::Vsock(lease, _) => ChannelDevice::Vsock(lease.cid),
@@ -88,10 +98,18 @@ pub fn hardware(dir: &MachineDir, spec: &MachineSpec, image: &DataImage, reach: 
         },
         boot_config: path,
         network: network_device(dir),
-        shares: Vec::new(),
+        shares: shares::devices(dir, spec),
         qmp: dir.qmp_socket(),
         name: spec.name.clone(),
     })
+}
+
+/// Whatever a rescue does, the image stays as it is (spec 7.6).
+const fn access(purpose: Purpose) -> Access {
+    match purpose {
+        Purpose::Serve | Purpose::Check => Access::ReadWrite,
+        Purpose::Rescue => Access::Throwaway,
+    }
 }
 
 /// The gateway serves the guest's network device itself where it can share memory with the hypervisor.

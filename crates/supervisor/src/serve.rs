@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use dhow_proto::supervisor::supervisor_server::{Supervisor, SupervisorServer};
 use dhow_proto::supervisor::{
-    MachineStatus, PortsReply, PortsRequest, ResumeReply, ResumeRequest, StatusRequest, StopReply,
-    StopRequest, SuspendReply, SuspendRequest, WatchRequest,
+    GrowDiskReply, GrowDiskRequest, MachineStatus, PortsReply, PortsRequest, ResumeReply, ResumeRequest,
+    StatusRequest, StopReply, StopRequest, SuspendReply, SuspendRequest, WatchRequest,
 };
 use dhow_proto::{DESCRIPTORS, MESSAGE_LIMIT};
 use tokio::net::UnixListener;
@@ -16,35 +16,39 @@ use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::inbox::{self, Grow, Resume, Stop, Suspend};
 use crate::network::View;
 use crate::ports;
 
 /// For a graceful stop when the request names no limit.
 const STOP_LIMIT: Duration = Duration::from_secs(45);
-
-/// A request to stop, answered when the machine is off.
-#[derive(Debug)]
-pub struct Stop {
-    /// Without asking the guest.
-    pub force: bool,
-    /// For a graceful stop.
-    pub limit: Duration,
-    /// Where the answer goes.
-    pub reply: oneshot::Sender<StopReply>,
-}
+/// For the machine's owner to take a request that the hypervisor answers at once.
+const GROW_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the API is served from.
 pub struct Service {
     status: watch::Receiver<MachineStatus>,
     network: View,
-    stop: mpsc::Sender<Stop>,
+    requests: mpsc::Sender<inbox::Request>,
 }
 
 impl Service {
     /// The service of this machine.
     #[must_use]
-    pub fn new(status: watch::Receiver<MachineStatus>, network: View, stop: mpsc::Sender<Stop>) -> Self {
-        Self { status, network, stop }
+    pub fn new(
+        status: watch::Receiver<MachineStatus>,
+        network: View,
+        requests: mpsc::Sender<inbox::Request>,
+    ) -> Self {
+        Self { status, network, requests }
+    }
+
+    /// Puts a request to the machine's owner, and waits for its answer for as long as the caller does.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> inbox::Request) -> Result<T, Status> {
+        let (reply, answer) = oneshot::channel();
+        let ending = || Status::unavailable("the supervisor is ending");
+        self.requests.send(request(reply)).await.map_err(|_| ending())?;
+        answer.await.map_err(|_| ending())
     }
 }
 
@@ -82,6 +86,7 @@ impl Supervisor for Service {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<MachineStatus>, Status> {
         let mut status = self.status.borrow().clone();
         status.network = Some(self.network.figures());
+        status.port_connections = self.network.port_connections();
         Ok(Response::new(status))
     }
 
@@ -92,18 +97,29 @@ impl Supervisor for Service {
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopReply>, Status> {
         let StopRequest { force, limit_ms } = request.into_inner();
         let limit = if limit_ms == 0 { STOP_LIMIT } else { Duration::from_millis(limit_ms.into()) };
-        let (reply, answer) = oneshot::channel();
-        let ending = || Status::unavailable("the supervisor is ending");
-        self.stop.send(Stop { force, limit, reply }).await.map_err(|_| ending())?;
-        answer.await.map(Response::new).map_err(|_| ending())
+        let stop = |reply| inbox::Request::Stop(Stop { force, leave: false, limit, reply });
+        self.ask(stop).await.map(Response::new)
     }
 
-    async fn suspend(&self, _: Request<SuspendRequest>) -> Result<Response<SuspendReply>, Status> {
-        Err(Status::failed_precondition("this machine cannot be put to sleep yet"))
+    async fn suspend(&self, request: Request<SuspendRequest>) -> Result<Response<SuspendReply>, Status> {
+        let SuspendRequest { why, leave, unless_busy } = request.into_inner();
+        let suspend = |reply| inbox::Request::Suspend(Suspend { why, leave, unless_busy, reply });
+        self.ask(suspend).await?.map(Response::new).map_err(Status::failed_precondition)
     }
 
-    async fn resume(&self, _: Request<ResumeRequest>) -> Result<Response<ResumeReply>, Status> {
-        Err(Status::failed_precondition("this machine cannot sleep yet"))
+    async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeReply>, Status> {
+        let ResumeRequest { why } = request.into_inner();
+        self.ask(|reply| inbox::Request::Resume(Resume { why, reply })).await.map(Response::new)
+    }
+
+    async fn grow_disk(&self, request: Request<GrowDiskRequest>) -> Result<Response<GrowDiskReply>, Status> {
+        let bytes = request.into_inner().bytes;
+        // One that is not taken in time waits for a machine that starts or stops: it grows at the next start.
+        let asked = self.ask(|reply| inbox::Request::Grow(Grow { bytes, reply }));
+        let late = |_| Status::deadline_exceeded("the machine is not running");
+        let done = tokio::time::timeout(GROW_LIMIT, asked).await.map_err(late)??;
+        done.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(Response::new(GrowDiskReply {}))
     }
 
     async fn ports(&self, _: Request<PortsRequest>) -> Result<Response<PortsReply>, Status> {

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dhow_model::{ChannelKind, GuestCid, MachineSpec};
+use dhow_model::{ChannelKind, GuestCid, MachineSpec, Purpose};
 use dhow_proto::agent::{self, BootStep, HealthReply, HelloReply, ServiceState};
-use dhow_proto::supervisor::{MachineStatus, Phase, Service, Step, Translator, Translators};
+use dhow_proto::supervisor::{MachineStatus, Phase, Service, Sleep, Step, Translator, Translators};
 use tokio::sync::watch;
+
+use crate::saved::Unusable;
 
 /// The status and the way to change it. Watchers are told of changes that a person would notice; figures that always
 /// move (memory, disk) are brought up to date without waking anybody.
@@ -17,12 +19,15 @@ pub struct Status {
     guest_zero: Option<Duration>,
     /// What stood in the way of handing translators to the guest.
     handing: Vec<String>,
+    purpose: Purpose,
+    /// Why the machine does not serve, if that is not its purpose.
+    why: String,
 }
 
 impl Status {
-    /// The status of a machine that starts now.
+    /// The status of a machine that starts now. `why` says what a boot with another purpose than to serve is good for.
     #[must_use]
-    pub fn new(spec: &MachineSpec) -> Self {
+    pub fn new(spec: &MachineSpec, purpose: Purpose, why: String) -> Self {
         let channel = match spec.channel {
             ChannelKind::Vsock => "vsock",
             ChannelKind::Serial => "serial",
@@ -42,6 +47,8 @@ impl Status {
             began: Instant::now(),
             guest_zero: None,
             handing: Vec::new(),
+            purpose,
+            why,
         }
     }
 
@@ -59,6 +66,20 @@ impl Status {
             trouble.clone_into(&mut status.trouble);
             changed
         });
+    }
+
+    /// What this boot is for.
+    #[must_use]
+    pub const fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// The guest is up, for what it was booted.
+    pub fn up(&self) {
+        match self.purpose {
+            Purpose::Serve => self.phase(Phase::Ready, ""),
+            Purpose::Check | Purpose::Rescue => self.phase(Phase::Apart, &self.why),
+        }
     }
 
     /// The phase now.
@@ -110,6 +131,71 @@ impl Status {
         self.value.send_modify(|status| {
             status.hypervisor_pid = pid;
             status.cid = cid.map_or(0, GuestCid::get);
+        });
+    }
+
+    /// Why it cannot be put to sleep in this phase, in a person's sentence.
+    #[must_use]
+    pub fn not_ready(&self) -> String {
+        let status = self.value.borrow();
+        match (status.phase(), status.trouble.as_str()) {
+            (Phase::Booting, _) => "the guest is still booting".to_owned(),
+            (Phase::Apart, _) => "the guest was not booted to serve".to_owned(),
+            (_, "") => "the machine is not ready".to_owned(),
+            (_, trouble) => format!("the guest is not well: {trouble}"),
+        }
+    }
+
+    /// How many containers run, once that is known.
+    pub fn containers(&self, running: Option<u32>) {
+        self.value.send_if_modified(|status| {
+            let changed = status.running_containers != running;
+            status.running_containers = running;
+            changed
+        });
+    }
+
+    /// The same as it was told last.
+    #[must_use]
+    pub fn running(&self) -> Option<u32> {
+        self.value.borrow().running_containers
+    }
+
+    /// The machine sleeps; its hypervisor is gone.
+    pub fn slept(&self, why: &str, bytes: u64, since_unix_nanos: u64, saving: Vec<Step>) {
+        self.value.send_modify(|status| {
+            status.phase = Phase::Suspended.into();
+            status.trouble.clear();
+            (status.hypervisor_pid, status.hypervisor_rss_bytes) = (0, 0);
+            let sleep = status.sleep.get_or_insert_default();
+            why.clone_into(&mut sleep.why);
+            (sleep.bytes, sleep.since_unix_nanos, sleep.saving) = (bytes, since_unix_nanos, saving);
+            sleep.slept = sleep.slept.saturating_add(1);
+        });
+    }
+
+    /// The machine is awake.
+    pub fn woke(&self, why: &str, waking: Vec<Step>) {
+        self.value.send_modify(|status| {
+            status.phase = Phase::Ready.into();
+            status.trouble.clear();
+            let sleep = status.sleep.get_or_insert_default();
+            why.clone_into(&mut sleep.woken_by);
+            (sleep.bytes, sleep.since_unix_nanos, sleep.waking) = (0, 0, waking);
+        });
+    }
+
+    /// The machine boots anew, since a saved state is not used; what is known of the guest that is gone is forgotten.
+    pub fn set_aside(&self, why: &Unusable) {
+        self.value.send_modify(|status| {
+            let sleep = status.sleep.take().unwrap_or_default();
+            let set_aside = format!("a saved state was not used and the machine booted anew: {why}");
+            let sleep = Sleep { set_aside, bytes: 0, since_unix_nanos: 0, ..sleep };
+            status.sleep = Some(sleep);
+            status.steps.clear();
+            status.services.clear();
+            (status.running_containers, status.translators) = (None, None);
+            (status.hypervisor_pid, status.hypervisor_rss_bytes) = (0, 0);
         });
     }
 

@@ -38,6 +38,8 @@ pub async fn follow(home: Home, guest: Arch, mut agent: Agent, heard: mpsc::Send
     let mut held: Vec<String> = Vec::new();
     let mut complained = String::new();
     loop {
+        // Not while the machine sleeps.
+        drop(agent.turn().await);
         let now = signature(&home, guest);
         if seen.as_ref() == Some(&now) {
             tokio::select! {

@@ -1,35 +1,36 @@
-//! Watches a running machine until it ends. This is the machine's one owner: it alone moves the phase and talks to the
-//! hypervisor.
+//! Watches a machine while its hypervisor runs, until it ends or something is asked that changes that.
 //!
 //! ```text
 //!   booting ──ready──▶ ready ⇄ degraded          (a service is down, or the agent is late)
 //!      │                 │        │
 //!      └── limit, failed step, hypervisor gone, silent for too long ──▶ failed
-//!      any of them ── stop request ──▶ stopping ──▶ stopped
+//!      any of them ── asked to stop or to sleep ──▶ the owner decides
 //! ```
 
 use std::time::{Duration, Instant};
 
 use dhow_channel::Mux;
-use dhow_hypervisor::{Exit, Running};
+use dhow_home::MachineDir;
+use dhow_hypervisor::{Exit, Memory, Running};
+use dhow_model::Purpose;
 use dhow_proto::AGENT_PROTOCOL;
 use dhow_proto::agent::{BootStep, HealthReply, HelloReply};
-use dhow_proto::supervisor::{Phase, StopReply};
-use tokio::sync::mpsc;
+use dhow_proto::supervisor::{Phase, ResumeReply};
 use tokio::time::Instant as Deadline;
-use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Agent, Heard};
-use crate::serve::Stop;
+use crate::agent::Heard;
+use crate::inbox::{Grow, Inbox, Request, Stop, Suspend};
+use crate::prepare::Reach;
+use crate::session::Session;
+use crate::start::{Place, Started};
 use crate::status::Status;
+use crate::stop::QUIT;
 use crate::{Error, Result, disk};
 
 /// How long a guest that ran may be silent before the machine is given up: its process 1 cannot be restarted without it.
 const SILENCE: Duration = Duration::from_secs(60);
 /// After how long of silence the machine counts as degraded.
 const LATE: Duration = Duration::from_secs(8);
-/// For the hypervisor to flush and end when the guest is not asked.
-const QUIT: Duration = Duration::from_secs(5);
 /// For the hypervisor's end to be noticed after its channel has closed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -37,42 +38,69 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub struct Machine {
     /// The hypervisor.
     pub running: Box<dyn Running>,
+    /// Its guest's memory, where it is ours.
+    pub memory: Option<Memory>,
     /// The multiplexer, where the channel is one.
     pub mux: Option<Mux>,
-    /// A client of the agent.
-    pub agent: Agent,
-    /// What was heard of the guest.
-    pub heard: mpsc::Receiver<Heard>,
-    /// Ends our stream of dockerd's events.
-    pub listening: CancellationToken,
-    /// The machine's files.
-    pub dir: dhow_home::MachineDir,
-    /// For the guest to become ready.
-    pub limit: Duration,
+    /// How the guest is reached; a context ID is ours as long as this lives.
+    pub reach: Reach,
+    /// What follows the guest.
+    pub session: Session,
+}
+
+/// What the owner has to decide.
+#[derive(Debug)]
+pub enum Watched {
+    /// It is to stop.
+    Stop(Stop),
+    /// It is to sleep.
+    Suspend(Suspend),
 }
 
 enum Next {
     Exited(Exit),
     Heard(Heard),
-    Stop(Stop),
+    Asked(Request),
+    Running(Option<u32>),
     BootLimit,
     ChannelClosed(dhow_channel::Error),
 }
 
 impl Machine {
-    /// Owns the machine until it is off. `Ok` when it stopped because it was asked to.
+    /// A machine that was just started.
+    #[must_use]
+    pub fn new(started: Started, mux: Option<Mux>, session: Session) -> Self {
+        let Started { running, reach, memory } = started;
+        Self { running, memory, mux, reach, session }
+    }
+
+    /// The same guest in another hypervisor.
+    pub fn replace(&mut self, started: Started, mux: Mux) {
+        let Started { running, reach, memory } = started;
+        (self.running, self.reach, self.memory, self.mux) = (running, reach, memory, Some(mux));
+    }
+
+    /// Owns the machine until something is asked that only its owner can decide.
     ///
     /// # Errors
-    /// Why the machine ended or had to be ended otherwise; its hypervisor is gone then.
-    pub async fn watch(mut self, status: &mut Status, stops: &mut mpsc::Receiver<Stop>) -> Result<()> {
-        let boot_limit = Deadline::now() + self.limit;
+    /// Why the machine ended or had to be ended; its hypervisor is gone then.
+    pub async fn watch(
+        &mut self,
+        place: &Place<'_>,
+        status: &mut Status,
+        inbox: &mut Inbox,
+    ) -> Result<Watched> {
+        let boot_limit = Deadline::now() + place.limit;
         let mut last_heard = Instant::now();
+        let mut running = place.network.running();
+        running.mark_changed();
         loop {
             let booting = status.current_phase() == Phase::Booting;
             let next = tokio::select! {
                 exit = self.running.wait() => Next::Exited(exit),
-                Some(stop) = stops.recv() => Next::Stop(stop),
-                Some(heard) = self.heard.recv() => Next::Heard(heard),
+                request = inbox.next() => Next::Asked(request),
+                Some(heard) = self.session.heard.recv() => Next::Heard(heard),
+                Ok(()) = running.changed() => Next::Running(*running.borrow_and_update()),
                 () = tokio::time::sleep_until(boot_limit), if booting => Next::BootLimit,
                 why = closed(self.mux.as_ref()) => Next::ChannelClosed(why),
             };
@@ -80,18 +108,37 @@ impl Machine {
                 Next::Exited(exit) => {
                     return Err(Error::WentOff { how: exit.to_string(), console: exit.console });
                 }
-                Next::Stop(stop) => return self.stop(status, stop, stops).await,
+                Next::Asked(Request::Stop(stop)) => return Ok(Watched::Stop(stop)),
+                Next::Asked(Request::Suspend(suspend)) => return Ok(Watched::Suspend(suspend)),
+                Next::Asked(Request::Resume(resume)) => {
+                    // It is awake. Whoever asked may have gone.
+                    drop(resume.reply.send(ResumeReply::default()));
+                    Ok(())
+                }
+                Next::Asked(Request::Grow(grow)) => {
+                    self.grow(grow).await;
+                    Ok(())
+                }
+                Next::Running(containers) => {
+                    status.containers(containers);
+                    Ok(())
+                }
                 Next::BootLimit => {
-                    Err(Error::NotReady { limit: self.limit, at: status.last_step(), console: Vec::new() })
+                    Err(Error::NotReady { limit: place.limit, at: status.last_step(), console: Vec::new() })
                 }
                 Next::ChannelClosed(why) => match explain(self.running.as_mut(), Error::Channel(why)).await {
                     error @ Error::WentOff { .. } => return Err(error),
                     error => Err(error),
                 },
+                Next::Heard(Heard::Nothing(_)) if self.running.waits_for_room() => {
+                    // It stands still by itself: that is no silence.
+                    last_heard = Instant::now();
+                    self.room(&place.dir, status).await
+                }
                 Next::Heard(Heard::Nothing(why)) => silence(status, last_heard.elapsed(), why),
                 Next::Heard(heard) => {
                     last_heard = Instant::now();
-                    self.take(status, heard)
+                    self.take(&place.dir, status, heard)
                 }
             };
             if let Err(error) = verdict {
@@ -100,16 +147,46 @@ impl Machine {
         }
     }
 
+    /// Makes the data disk larger. A machine that is killed on the way finds the size that was asked for at its next start.
+    async fn grow(&mut self, grow: Grow) {
+        let done = self.running.resize_disk(disk::SERIAL, grow.bytes).await.map_err(Error::from);
+        if let Err(error) = &done {
+            tracing::warn!(%error, bytes = grow.bytes, "the data disk did not grow");
+        }
+        if grow.reply.send(done).is_err() {
+            tracing::debug!("whoever asked for a larger disk did not wait for the answer");
+        }
+    }
+
+    /// The host's disk is full, and the guest stands still until it is not.
+    async fn room(&mut self, dir: &MachineDir, status: &Status) -> Result<()> {
+        let free = disk::free(dir)?;
+        if free < disk::ROOM {
+            let words = format!(
+                "the disk of this computer that holds {} is full; the machine goes on by itself when there is room",
+                dir.path().display()
+            );
+            status.phase(Phase::Degraded, &words);
+            return Ok(());
+        }
+        tracing::info!(free, "there is room on the host's disk again; the guest goes on");
+        Ok(self.running.resume().await?)
+    }
+
     /// Takes what the guest said.
-    fn take(&self, status: &mut Status, heard: Heard) -> Result<()> {
+    fn take(&self, dir: &MachineDir, status: &mut Status, heard: Heard) -> Result<()> {
         match heard {
             Heard::Hello(hello) => greet(status, &hello),
-            Heard::Step(step) => self.step(status, &step),
+            Heard::Step(step) => step_ended(dir, status, &step),
             Heard::Health(health) => {
                 let streams = self.mux.as_ref().map_or(0, Mux::streams);
                 status.health(&health, streams);
+                if health.data_read_only && status.purpose() == Purpose::Serve {
+                    return Err(Error::DataReadOnly);
+                }
                 let phase = status.current_phase();
                 match (phase, trouble(&health)) {
+                    _ if status.purpose() != Purpose::Serve => {}
                     (Phase::Booting, Some(_)) => {}
                     (_, Some(trouble)) => status.phase(Phase::Degraded, &trouble),
                     (_, None) => status.phase(Phase::Ready, ""),
@@ -128,21 +205,6 @@ impl Machine {
         }
     }
 
-    fn step(&self, status: &mut Status, step: &BootStep) -> Result<()> {
-        status.guest_step(step);
-        if !step.error.is_empty() {
-            return Err(Error::BootStep { step: step.name.clone(), reason: step.error.clone() });
-        }
-        if step.name == "data" {
-            disk::formatted(&self.dir)?;
-        }
-        if step.name == "ready" {
-            tracing::info!("the guest is ready");
-            status.phase(Phase::Ready, "");
-        }
-        Ok(())
-    }
-
     /// Ends the hypervisor because of `error`, to which the console's last lines are added where they help.
     async fn give_up(&mut self, error: Error) -> Error {
         tracing::error!(%error, "the machine is given up");
@@ -154,76 +216,6 @@ impl Machine {
                 Error::NotReady { limit, at, console: self.running.wait().await.console }
             }
             error => error,
-        }
-    }
-
-    /// Stops the machine: in order by the agent, or at once. A second request that forces cuts a graceful one short.
-    async fn stop(mut self, status: &Status, stop: Stop, stops: &mut mpsc::Receiver<Stop>) -> Result<()> {
-        status.phase(Phase::Stopping, "");
-        self.listening.cancel();
-        let mut replies = vec![stop.reply];
-        let mut errors = Vec::new();
-        let mut forced = stop.force;
-        if !stop.force {
-            let graceful = async {
-                let steps = self.agent.shutdown(stop.limit).await?;
-                let exit = self.running.wait().await;
-                Ok::<_, String>((steps, exit))
-            };
-            tokio::select! {
-                ended = tokio::time::timeout(stop.limit, graceful) => match ended {
-                    Ok(Ok((steps, exit))) => {
-                        let failed = steps.into_iter().filter(|s| !s.error.is_empty());
-                        errors.extend(failed.map(|s| format!("{}: {}", s.name, s.error)));
-                        if !exit.is_clean() {
-                            errors.push(format!("the hypervisor {exit}"));
-                        }
-                    }
-                    Ok(Err(why)) => {
-                        errors.push(format!("the guest could not be asked to stop: {why}"));
-                        forced = true;
-                    }
-                    Err(_) => {
-                        errors.push(format!("the guest did not stop within {} s", stop.limit.as_secs()));
-                        forced = true;
-                    }
-                },
-                second = force(stops, &mut replies) => {
-                    replies.push(second);
-                    forced = true;
-                }
-            }
-        }
-        if forced {
-            if let Err(error) = self.running.quit(QUIT).await {
-                errors.push(error.to_string());
-            }
-            self.running.wait().await;
-        }
-        for error in &errors {
-            tracing::warn!(%error, "while stopping");
-        }
-        status.phase(Phase::Stopped, "");
-        for reply in replies {
-            // Whoever asked may have gone; the machine is off all the same.
-            if reply.send(StopReply { errors: errors.clone(), forced: forced && !stop.force }).is_err() {
-                tracing::debug!("whoever asked to stop did not wait for the answer");
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The next request that forces; those that do not are kept to be answered with the first.
-async fn force(
-    stops: &mut mpsc::Receiver<Stop>,
-    replies: &mut Vec<tokio::sync::oneshot::Sender<StopReply>>,
-) -> tokio::sync::oneshot::Sender<StopReply> {
-    loop {
-        match stops.recv().await {
-            Some(stop) if stop.force => return stop.reply,
-            Some(stop) => replies.push(stop.reply),
-            None => std::future::pending().await,
         }
     }
 }
@@ -241,6 +233,21 @@ async fn closed(mux: Option<&Mux>) -> dhow_channel::Error {
         Some(mux) => mux.closed().await,
         None => std::future::pending().await,
     }
+}
+
+fn step_ended(dir: &MachineDir, status: &mut Status, step: &BootStep) -> Result<()> {
+    status.guest_step(step);
+    if !step.error.is_empty() {
+        return Err(Error::BootStep { step: step.name.clone(), reason: step.error.clone() });
+    }
+    if step.name == "data" && status.purpose() == Purpose::Serve {
+        disk::formatted(dir)?;
+    }
+    if step.name == "ready" {
+        tracing::info!(purpose = %status.purpose(), "the guest is ready");
+        status.up();
+    }
+    Ok(())
 }
 
 fn greet(status: &Status, hello: &HelloReply) -> Result<()> {

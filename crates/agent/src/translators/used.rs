@@ -71,7 +71,12 @@ impl Used {
     /// Registers it and has it run the test program. What goes wrong is kept as its problem.
     pub fn register(&mut self, binfmt: &Binfmt, files: &Path, reaper: &Reaper) {
         let tried = self.try_register(binfmt).and_then(|()| prove(files, self.translator, reaper));
-        self.problem = tried.err().map(|error| error.to_string()).unwrap_or_default();
+        self.problem = match tried {
+            Ok(()) => String::new(),
+            // Whoever reads it knows that it is about translators.
+            Err(Error::Translator(why)) => why,
+            Err(error) => error.to_string(),
+        };
         let name = self.translator.name;
         if self.problem.is_empty() {
             self.version = version(self.translator, &self.path, reaper);

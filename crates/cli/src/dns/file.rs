@@ -5,17 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dhow_home::atomic;
-use sha2::{Digest as _, Sha256};
 
 use super::{Error, Result};
+use crate::owned::{self, Owner};
 
 const MARK: &str =
     "# Written by `dhow dns install`, which `dhow dns uninstall` undoes; sha256 of what follows: ";
 /// Says that the directory was made for the file and goes with it.
 const MADE: &str = "# Its directory was made with it.\n";
-/// A longer file is not ours.
-const LONGEST: u64 = 64 << 10;
-
 /// Whose a file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -41,44 +38,19 @@ pub struct Ours {
 /// # Errors
 /// When it cannot be read.
 pub fn state(path: &Path) -> Result<State> {
-    let metadata = match path.symlink_metadata() {
-        Ok(metadata) => metadata,
-        Err(e) if is_absent(&e) => return Ok(State::Absent),
-        Err(source) => return Err(Error::Io { path: path.to_owned(), done: "read", source }),
-    };
-    if !metadata.is_file() {
-        return Ok(State::Foreign("it is a link, a directory or a device"));
-    }
-    if metadata.len() > LONGEST {
-        return Ok(State::Foreign("dhow did not write it"));
-    }
-    let bytes =
-        std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), done: "read", source })?;
-    Ok(judge(&bytes))
-}
-
-fn judge(bytes: &[u8]) -> State {
-    let Some((digest, rest)) = std::str::from_utf8(bytes)
-        .ok()
-        .and_then(|text| text.strip_prefix(MARK))
-        .and_then(|text| text.split_once('\n'))
-    else {
-        return State::Foreign("dhow did not write it");
-    };
-    if digest != self::digest(rest) {
-        return State::Foreign("somebody changed it after dhow wrote it");
-    }
-    let (made_dir, body) = rest.strip_prefix(MADE).map_or((false, rest), |body| (true, body));
-    State::Ours(Ours { body: body.to_owned(), made_dir })
-}
-
-fn digest(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    let looked = owned::look(path, MARK);
+    Ok(match looked.map_err(|source| Error::Io { path: path.to_owned(), done: "read", source })? {
+        Owner::Nobody => State::Absent,
+        Owner::Other(why) => State::Foreign(why),
+        Owner::Us(text) => {
+            let (made_dir, body) = text.strip_prefix(MADE).map_or((false, &*text), |body| (true, body));
+            State::Ours(Ours { body: body.to_owned(), made_dir })
+        }
+    })
 }
 
 fn render(body: &str, made_dir: bool) -> String {
-    let rest = format!("{}{body}", if made_dir { MADE } else { "" });
-    format!("{MARK}{}\n{rest}", digest(&rest))
+    owned::render(MARK, &format!("{}{body}", if made_dir { MADE } else { "" }))
 }
 
 /// What `put` would write where nothing is yet, for people.
@@ -142,8 +114,4 @@ fn failed(path: &Path, done: &'static str, command: &str, source: io::Error) -> 
 
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

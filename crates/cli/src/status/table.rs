@@ -23,6 +23,9 @@ pub fn render(status: &Status, timeline: bool, style: Style) -> String {
         rows(&mut out, machine, style);
         if timeline {
             steps(&mut out, &machine.timeline, style);
+            if let Some(sleep) = machine.sleep.as_ref().filter(|sleep| !sleep.waking.is_empty()) {
+                steps(&mut out, &sleep.waking, style);
+            }
         }
     }
     out
@@ -37,8 +40,15 @@ fn headline(status: &Status, style: Style) -> String {
     let native = status.machines.iter().find(|m| m.name == MachineName::native().as_str());
     match native.map(|m| m.state.as_str()) {
         Some("running" | "idle") => format!("{} {home}", style.good("running")),
+        Some("suspended") => format!("{} {home}; the next request wakes it", style.good("asleep")),
         Some(state @ ("starting" | "stopping" | "suspending")) => format!("{} {home}", style.warning(state)),
+        Some("rescue") => {
+            format!("{} {home}; `dhow rescue list` shows what can be saved", style.bad("in rescue"))
+        }
         Some("failed") => format!("{} {home}; `dhow up` starts it again", style.bad("failed")),
+        _ if !status.saved.is_empty() => {
+            format!("{} {home}; `dhow up` goes on where it was", style.warning("saved to disk"))
+        }
         _ => format!("{} {home}; `dhow up` starts it", style.warning("not running")),
     }
 }
@@ -59,8 +69,8 @@ fn daemon(daemon: Option<&DaemonStatus>, style: Style) -> String {
 fn rows(out: &mut String, m: &Machine, style: Style) {
     let up = m.uptime_seconds.map(|s| format!(", up {}", text::uptime(Duration::from_secs(s))));
     let state = match m.state.as_str() {
-        "running" | "idle" => style.good(&m.state),
-        "failed" => style.bad(&m.state),
+        "running" | "idle" | "suspended" => style.good(&m.state),
+        "failed" | "rescue" => style.bad(&m.state),
         other => style.warning(other),
     };
     row(out, "machine", &format!("{}: {state}{}", style.bold(&m.name), up.unwrap_or_default()));
@@ -75,6 +85,9 @@ fn rows(out: &mut String, m: &Machine, style: Style) {
     row(out, "cpus", &format!("{} ({})", m.cpus, given(&m.accelerator)));
     row(out, "memory", &memory(m));
     row(out, "disk", &disk(m));
+    if let Some(sleep) = sleep(m) {
+        row(out, "sleep", &sleep);
+    }
     row(out, "channel", given(&m.channel));
     if let Some(network) = &m.network {
         row(out, "network", &self::network(network));
@@ -99,6 +112,9 @@ fn rows(out: &mut String, m: &Machine, style: Style) {
 
 fn guest(m: &Machine) -> String {
     let mut words = m.arch.clone();
+    if m.emulated {
+        words.push_str(", emulated: slow");
+    }
     if !m.guest_kernel.is_empty() {
         words.push_str(&format!(", Linux {}", m.guest_kernel));
     }
@@ -114,11 +130,36 @@ fn memory(m: &Machine) -> String {
     if m.memory_available_bytes > 0 {
         words.push_str(&format!(", {} free in the guest", text::bytes(m.memory_available_bytes)));
     }
-    let cost = m.hypervisor_rss_bytes + m.supervisor_rss_bytes;
+    // A host that does not tell more has resident memory, in which what is shared counts twice.
+    let resident = m.hypervisor_rss_bytes + m.supervisor_rss_bytes;
+    let cost = if m.memory_cost_bytes > 0 { m.memory_cost_bytes } else { resident };
     if cost > 0 {
         words.push_str(&format!("; costs this computer {}", text::bytes(cost)));
     }
     words
+}
+
+/// How it sleeps, or when it will; nothing where there is nothing to tell.
+fn sleep(m: &Machine) -> Option<String> {
+    let mut words = Vec::new();
+    let sleep = m.sleep.as_ref();
+    if let Some(seconds) = sleep.and_then(|sleep| sleep.asleep_seconds) {
+        words.push(format!("for {}", text::uptime(Duration::from_secs(seconds))));
+        words.extend(sleep.and_then(|sleep| sleep.why.clone()));
+        words.push(format!("{} on disk", text::bytes(sleep.map_or(0, |sleep| sleep.state_bytes))));
+    } else if let Some(because) = &m.awake_because {
+        words.push(format!("no, {because}"));
+    } else if let Some(seconds) = m.sleeps_in_seconds {
+        words.push(format!("in {} if nothing happens", text::uptime(Duration::from_secs(seconds))));
+    }
+    if let Some((sleep, seconds)) = sleep.and_then(|sleep| Some((sleep, sleep.last_wake_seconds?))) {
+        let by = sleep.woken_by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();
+        words.push(format!("last woken in {}{by}", text::seconds(Duration::from_secs_f64(seconds))));
+    }
+    if let Some((sleep, why)) = sleep.and_then(|sleep| Some((sleep, sleep.set_aside.as_ref()?))) {
+        words.push(format!("a saved state of {} was set aside: {why}", text::bytes(sleep.set_aside_bytes)));
+    }
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 fn network(n: &Network) -> String {

@@ -38,6 +38,7 @@ fn reply() -> StatusReply {
             supervisor_rss_bytes: 9 << 20,
             hypervisor_pid: 4713,
             hypervisor_rss_bytes: 600 << 20,
+            memory_cost_bytes: 605 << 20,
             started_unix_nanos: 61_000_000_000,
             guest_kernel: "6.12.48+deb13-cloud-amd64".to_owned(),
             agent_version: "0.1.0".to_owned(),
@@ -94,10 +95,68 @@ fn a_failed_machine_shows_its_trouble_and_the_engine_does_not_run() {
     machine.state = "failed".to_owned();
     machine.trouble = "the hypervisor ended (signal 9)\nit was killed\x1b[2J".to_owned();
     (machine.hypervisor_pid, machine.hypervisor_rss_bytes, machine.retries) = (0, 0, 3);
+    machine.memory_cost_bytes = 9 << 20;
     machine.services.clear();
     let status = running(reply, 1, NOW);
     assert!(!status.running);
     insta::assert_snapshot!(table::render(&status, false, Style::PLAIN));
+}
+
+/// Issue 6, point 3: explicit, never silent.
+#[test]
+fn an_emulated_machine_is_called_slow() {
+    let mut reply = reply();
+    (reply.machines[0].arch, reply.machines[0].emulated) = ("arm64".to_owned(), true);
+    let table = table::render(&running(reply, 1, NOW), false, Style::PLAIN);
+    assert!(table.contains("\nguest       arm64, emulated: slow, Linux"), "{table}");
+}
+
+/// Issue 5, point 1: asleep since when, what that costs, and how long the last wake took.
+#[test]
+fn a_machine_that_sleeps_shows_since_when_what_it_costs_and_how_it_woke_last() {
+    let mut reply = reply();
+    let machine = &mut reply.machines[0];
+    let step = |name: &str, began_us, took_us| control::TimedStep {
+        r#where: "host".to_owned(),
+        name: name.to_owned(),
+        began_us,
+        took_us,
+        detail: String::new(),
+    };
+    machine.sleep = Some(control::Sleep {
+        why: "nothing to do for 5m".to_owned(),
+        woken_by: "a stream\x1b".to_owned(),
+        slept: 1,
+        waking: vec![step("start", 0, 110_000), step("load", 110_000, 300_000)],
+        ..control::Sleep::default()
+    });
+    machine.awake_because = "2 containers run".to_owned();
+    let line = |reply: &StatusReply| {
+        let table = table::render(&running(reply.clone(), 1, NOW), false, Style::PLAIN);
+        table.lines().find(|line| line.starts_with("sleep ")).unwrap_or_default().to_owned()
+    };
+    assert_eq!(line(&reply), "sleep       no, 2 containers run; last woken in 0.41 s (a stream\u{fffd})");
+    let machine = &mut reply.machines[0];
+    machine.awake_because.clear();
+    machine.sleeps_at_unix_nanos = NOW + 90_000_000_000;
+    assert!(line(&reply).starts_with("sleep       in 1 min 30 s if nothing happens; "), "{}", line(&reply));
+    let machine = &mut reply.machines[0];
+    (machine.state, machine.hypervisor_pid, machine.hypervisor_rss_bytes) = ("suspended".to_owned(), 0, 0);
+    machine.sleeps_at_unix_nanos = 0;
+    let sleep = machine.sleep.as_mut().unwrap();
+    (sleep.since_unix_nanos, sleep.bytes) = (NOW - 60_000_000_000, 212 << 20);
+    (sleep.set_aside, sleep.set_aside_bytes) = ("memory: 2GiB, 3GiB".to_owned(), 1 << 20);
+    assert_eq!(
+        line(&reply),
+        "sleep       for 1 min 0 s; nothing to do for 5m; 212 MiB on disk; last woken in 0.41 s (a stream\u{fffd}); \
+         a saved state of 1 MiB was set aside: memory: 2GiB, 3GiB"
+    );
+    let table = table::render(&running(reply, 1, NOW), true, Style::PLAIN);
+    assert!(
+        table.starts_with("engine      asleep (/home/ada/.dhow); the next request wakes it\n"),
+        "{table}"
+    );
+    assert!(table.contains("  host    load\n"), "{table}");
 }
 
 #[test]
@@ -133,6 +192,7 @@ fn only_a_native_machine_that_serves_counts_as_running() {
     for (name, state, expected) in [
         ("native", "running", true),
         ("native", "idle", true),
+        ("native", "suspended", true),
         ("native", "starting", false),
         ("native", "stopped", false),
         ("foreign", "running", false),

@@ -46,7 +46,7 @@ pub enum TranslatorVerb {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Origin {
     /// A static build on this computer, instead of the distribution's package
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["url", "mirror", "refresh"])]
+    #[arg(long, alias = "file", value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["url", "mirror", "refresh"])]
     pub from: Option<PathBuf>,
     /// A static build at an address; needs --sha256
     #[arg(long, value_name = "ADDRESS", value_hint = ValueHint::Url, requires = "sha256", conflicts_with_all = ["mirror", "refresh"])]

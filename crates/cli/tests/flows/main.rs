@@ -5,3 +5,4 @@
 mod answers;
 mod lifecycle;
 mod scene;
+mod sleep;

@@ -125,6 +125,12 @@ impl Workloads {
         table.record(role)
     }
 
+    /// Closes idle connections to the engine of a machine that is about to sleep. It is followed still: the stream of its events stays
+    /// open, and goes on when it wakes.
+    pub fn rests(&self, role: Role) {
+        self.core.pools.of(role).clear();
+    }
+
     /// Ends all that is followed, for a daemon that ends; the machines go on.
     pub async fn end(&self) {
         for role in Role::ALL {

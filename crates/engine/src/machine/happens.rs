@@ -3,45 +3,66 @@
 use std::time::{Duration, Instant};
 
 use dhow_model::lifecycle::Event as Move;
-use dhow_model::{Failure, State};
-use dhow_proto::supervisor::{MachineStatus, Phase};
+use dhow_model::{Failure, Purpose, State};
+use dhow_proto::supervisor::{MachineStatus, Phase, Sleep};
 
-use super::{Machine, answer};
-use crate::{offer, supervisor};
+use super::{Machine, answer, phases, rescue_failure};
+use crate::{offer, record, supervisor};
 
 impl Machine {
     /// Takes what the supervisor told.
     pub(super) fn status(&mut self, status: MachineStatus) {
-        let state = self.lifecycle.state();
         self.found = false;
         self.timeline.take(&status);
-        match status.phase() {
-            Phase::Ready if state == State::Starting => {
-                self.go(Move::Ready, "");
-                self.ready_since = Some(Instant::now());
-                // Whoever is told that it is up can dial it.
-                self.publish();
-                for reply in self.waiting.drain(..) {
-                    answer(reply, Ok(true));
-                }
-            }
-            // It ran before this daemon found it, and is not well now.
-            Phase::Degraded if state == State::Starting => {
-                self.go(Move::Ready, "");
-                self.ready_since = Some(Instant::now());
-            }
-            _ => {}
+        for event in phases::moves(self.lifecycle.state(), status.phase()) {
+            self.happens(*event, status.sleep.as_ref());
         }
+        if self.lifecycle.state() == State::Rescue {
+            self.answer_all(&rescue_failure(&status.trouble));
+        }
+        let ready = status.phase() == Phase::Ready;
         self.snapshot.send_modify(|s| {
             s.trouble.clone_from(&status.trouble);
             s.status = status;
         });
+        if ready && !self.waiting.is_empty() {
+            // Whoever is told that it is up can dial it.
+            self.publish();
+            for reply in self.waiting.drain(..) {
+                answer(reply, Ok(true));
+            }
+        }
     }
 
-    /// The supervisor is gone, and its machine with it.
+    /// One step of what the supervisor told.
+    fn happens(&mut self, event: Move, sleep: Option<&Sleep>) {
+        let reason = match event {
+            Move::Suspend => sleep.map(|sleep| sleep.why.as_str()),
+            Move::Resume => sleep.map(|sleep| sleep.woken_by.as_str()),
+            _ => None,
+        };
+        self.go(event, reason.unwrap_or_default());
+        match event {
+            Move::Ready => {
+                self.ready_since = Some(Instant::now());
+                // What was in it when it slept is asked of itself from now on.
+                if let Err(error) = record::clear(&self.dir) {
+                    tracing::warn!(machine = %self.name, %error, "the record of what was in the machine is still there");
+                }
+            }
+            Move::Saved => self.ready_since = None,
+            _ => {}
+        }
+    }
+
+    /// The supervisor is gone, and its machine with it, unless that sleeps.
     pub(super) fn gone(&mut self) {
+        use State::{Idle, Running, Suspended, Suspending};
         self.supervisor = None;
         self.found = false;
+        if matches!(self.lifecycle.state(), Running | Idle | Suspending | Suspended) && self.is_saved() {
+            return self.sleeps_on();
+        }
         let ran = self.ready_since.take().map_or(Duration::ZERO, |since| since.elapsed());
         match supervisor::last_words(&self.dir) {
             Some(failure) => self.failed(failure, ran),
@@ -64,8 +85,16 @@ impl Machine {
 
     /// A machine that failed although it was wanted is tried again, unless somebody waits to be told.
     pub(super) fn failed(&mut self, failure: Failure, ran: Duration) {
+        if self.rescues(&failure) {
+            return;
+        }
+        let stays_off = self.purpose == Purpose::Rescue;
+        let failure = self.no_rescue(failure);
         let somebody_waits = !self.waiting.is_empty();
         self.fail(&failure);
+        if stays_off {
+            return;
+        }
         if somebody_waits {
             self.want_no_more_unless_native();
             return;

@@ -2,7 +2,10 @@
 //!
 //! Others see it through two watched values: a [`Snapshot`] for people, and [`Ready`] for whoever wants to dial the guest.
 
+mod apart;
+mod asleep;
 mod happens;
+mod phases;
 mod seen;
 
 use std::path::PathBuf;
@@ -11,10 +14,11 @@ use std::time::{Duration, Instant};
 use dhow_home::{Home, MachineDir, atomic};
 use dhow_model::drift::Drift;
 use dhow_model::lifecycle::Event as Move;
-use dhow_model::{Failure, Lifecycle, MachineName, MachineSpec, Placement, Role, State};
-use dhow_proto::supervisor::{MachineStatus, StopReply};
+use dhow_model::sleep::Decision;
+use dhow_model::{Failure, Lifecycle, MachineName, MachineSpec, Placement, Purpose, Role, State};
+use dhow_proto::supervisor::{MachineStatus, StopReply, SuspendRequest};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::decide::{self, Action};
 use crate::progress::Reporter;
@@ -24,13 +28,38 @@ use crate::supervisor::{self, Supervisor, Told};
 use crate::timeline::Timeline;
 use crate::{Error, Result, offer, record};
 
+pub(crate) use apart::{Ask, failure as rescue_failure};
+
 /// For the observer of a machine that is about to be stopped.
 const OBSERVER: Duration = Duration::from_secs(3);
 
 /// A request to the machine's task.
 pub(crate) enum Command {
-    Up { spec: Box<MachineSpec>, timeline: Timeline, report: Reporter, reply: oneshot::Sender<Result<bool>> },
-    Down { force: bool, limit: Duration, reply: oneshot::Sender<Result<StopReply>> },
+    Up {
+        spec: Box<MachineSpec>,
+        timeline: Timeline,
+        report: Reporter,
+        reply: oneshot::Sender<Result<bool>>,
+    },
+    Down {
+        force: bool,
+        limit: Duration,
+        reply: oneshot::Sender<Result<StopReply>>,
+    },
+    /// Answered when it sleeps: whether that is new.
+    Suspend {
+        request: SuspendRequest,
+        reply: oneshot::Sender<Result<bool>>,
+    },
+    /// Answered when it wakes, or is about to.
+    Resume {
+        why: String,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    /// What was decided about its sleep.
+    Look(Decision),
+    /// Something about its data disk.
+    Disk(Ask),
 }
 
 /// What every machine of an engine shares.
@@ -56,6 +85,8 @@ pub(crate) struct Machine {
     dir: MachineDir,
     lifecycle: Lifecycle,
     spec: Option<MachineSpec>,
+    /// What it is booted for.
+    purpose: Purpose,
     supervisor: Option<Supervised>,
     /// Its supervisor was found running, and has not said yet how the machine is.
     found: bool,
@@ -64,6 +95,8 @@ pub(crate) struct Machine {
     ready_since: Option<Instant>,
     timeline: Timeline,
     waiting: Vec<oneshot::Sender<Result<bool>>>,
+    /// What its supervisor was asked and takes time for; each ends with what those in `waiting` should know.
+    calls: JoinSet<Option<Failure>>,
     snapshot: watch::Sender<Snapshot>,
     ready: watch::Sender<Ready>,
 }
@@ -84,6 +117,7 @@ impl Drop for Supervised {
 enum Next {
     Command(Option<Command>),
     Told(Told),
+    Called(Option<Failure>),
     Retry,
 }
 
@@ -103,6 +137,7 @@ impl Machine {
             dir,
             lifecycle: Lifecycle::absent(),
             spec: None,
+            purpose: Purpose::Serve,
             supervisor: None,
             found: false,
             retries: Retries::default(),
@@ -110,13 +145,14 @@ impl Machine {
             ready_since: None,
             timeline: Timeline::new(Instant::now()),
             waiting: Vec::new(),
+            calls: JoinSet::new(),
             snapshot,
             ready,
         }
     }
 
     /// Finds what an earlier daemon left (spec 6.9): a supervisor that runs is attached to, and a machine that was wanted and
-    /// has none is started again.
+    /// has none is started again. One that sleeps goes on sleeping, with a supervisor or without.
     ///
     /// # Errors
     /// When the machine's files cannot be read.
@@ -135,10 +171,18 @@ impl Machine {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => return Err(Error::File { path, source }),
         }
+        let saved = self.spec.is_some() && self.is_saved();
+        if saved {
+            self.lifecycle = Lifecycle::asleep();
+        }
         if self.spec.is_some() && supervisor::is_running(&self.dir)? {
             self.attach(supervisor::connect(&self.shared.home, &self.name));
-            self.found = true;
-            self.go(Move::Start, "a running supervisor was found");
+            if !saved {
+                self.found = true;
+                self.go(Move::Start, "a running supervisor was found");
+            }
+        } else if saved {
+            tracing::info!(machine = %self.name, "the machine sleeps; the first who needs it wakes it");
         } else if self.spec.is_some() && self.dir.wanted().exists() {
             match offer::may_start(*self.shared.placement.borrow(), self.role) {
                 Ok(()) => {
@@ -162,6 +206,7 @@ impl Machine {
             let next = tokio::select! {
                 command = commands.recv() => Next::Command(command),
                 told = told(self.supervisor.as_mut()) => Next::Told(told),
+                Some(called) = self.calls.join_next() => Next::Called(called.unwrap_or_default()),
                 () = until(retry) => Next::Retry,
             };
             match next {
@@ -176,6 +221,11 @@ impl Machine {
                         tracing::debug!("whoever asked to stop did not wait for the answer");
                     }
                 }
+                Next::Command(Some(Command::Suspend { request, reply })) => self.suspend(request, reply),
+                Next::Command(Some(Command::Resume { why, reply })) => self.resume(why, reply).await,
+                Next::Command(Some(Command::Look(decision))) => self.look(decision),
+                Next::Command(Some(Command::Disk(ask))) => self.disk(ask).await,
+                Next::Called(failure) => self.called(failure).await,
                 Next::Told(Told::Status(status)) => self.status(*status),
                 Next::Told(Told::Gone) => self.gone(),
                 Next::Retry => {
@@ -229,6 +279,21 @@ impl Machine {
             Action::WaitForEnd => {
                 return Err(Error::State { machine: self.name.clone(), state: self.lifecycle.state() });
             }
+            Action::Wake => {
+                self.timeline = timeline.of_a_wake();
+                report.step(format!("waking {}", self.name));
+                self.want(true)?;
+                self.wake().await?;
+                return Ok(None);
+            }
+            Action::Forget(drift) => {
+                tell(report, &drift);
+                report.note(format!(
+                    "{} slept as it was before; what was saved is set aside and it boots",
+                    self.name
+                ));
+                self.leave().await?;
+            }
             Action::Restart(drift) => {
                 tell(report, &drift);
                 report.step(format!("stopping {} to make it anew around its disk", self.name));
@@ -237,6 +302,7 @@ impl Machine {
             Action::Start(drift) => tell(report, &drift),
         }
         self.make(spec)?;
+        self.purpose = Purpose::Serve;
         self.timeline = timeline;
         report.step(format!("starting {}", self.name));
         self.want(true)?;
@@ -255,26 +321,32 @@ impl Machine {
         if self.spec.as_ref() == Some(&spec) {
             return Ok(());
         }
+        let first = self.lifecycle.state() == State::Absent;
+        self.write_spec(spec)?;
+        self.go(if first { Move::Create } else { Move::Remake }, "");
+        Ok(())
+    }
+
+    fn write_spec(&mut self, spec: MachineSpec) -> Result<()> {
         self.dir.create()?;
         let path = self.dir.spec();
         let file = |source| Error::File { path: path.clone(), source };
         let text = serde_json::to_vec_pretty(&spec).map_err(|e| file(e.into()))?;
         atomic::write(&path, &text, 0o600).map_err(file)?;
-        let first = self.lifecycle.state() == State::Absent;
         self.spec = Some(spec);
-        self.go(if first { Move::Create } else { Move::Remake }, "");
         Ok(())
     }
 
-    /// Launches the supervisor of a machine that is off.
+    /// Launches the supervisor of a machine that is off, or that sleeps without one.
     async fn start(&mut self) -> Result<()> {
         record::clear(&self.dir)?;
-        self.go(Move::Start, "");
+        let sleeps = self.lifecycle.state() == State::Suspended;
+        self.go(if sleeps { Move::Resume } else { Move::Start }, "");
         self.publish();
         let began = Instant::now();
         self.timeline.launched();
         let (supervisor, mut child) =
-            supervisor::start(&self.shared.home, &self.name, &self.shared.executable).await?;
+            supervisor::start(&self.shared.home, &self.name, self.purpose, &self.shared.executable).await?;
         self.timeline.step("supervisor", began, "");
         // Ends with the supervisor, which it reaps.
         tokio::spawn(async move {
@@ -297,11 +369,24 @@ impl Machine {
         self.want(false)?;
         self.retry_at = None;
         self.found = false;
+        let asleep = self.lifecycle.state() == State::Suspended;
+        if asleep && self.supervisor.is_none() {
+            if force {
+                self.drop_saved()?;
+                self.go(Move::Discard, reason);
+            } else {
+                // What it was doing when it was put to sleep ends in order.
+                self.start().await?;
+            }
+        }
         let Some(supervised) = self.supervisor.take() else {
             self.publish();
             return Ok(StopReply::default());
         };
-        if !force && let Some(observer) = self.shared.observed.get() {
+        if !force
+            && !asleep
+            && let Some(observer) = self.shared.observed.get()
+        {
             let told = tokio::time::timeout(OBSERVER, observer.stopping(self.role)).await;
             if told.is_err() {
                 tracing::warn!(machine = %self.name, "whoever keeps connections to its dockerd was too slow to end them");
@@ -311,7 +396,13 @@ impl Machine {
         self.publish();
         let stopped = supervised.supervisor.stop(force, limit).await;
         match &stopped {
-            Ok(_) => self.go(Move::Ended, ""),
+            Ok(_) => {
+                // A supervisor that had to be killed may have left it.
+                if let Err(error) = self.drop_saved() {
+                    tracing::warn!(machine = %self.name, %error, "what was saved of the machine is still there");
+                }
+                self.go(Move::Ended, "");
+            }
             Err(error) => {
                 self.go(Move::Fail, &error.to_string());
                 self.supervisor = Some(supervised);

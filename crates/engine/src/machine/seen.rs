@@ -46,7 +46,10 @@ impl Machine {
             s.spec.clone_from(&self.spec);
             s.retries = self.retries.count();
             s.timeline = self.timeline.steps();
-            if state != State::Running && state != State::Failed {
+            if !matches!(state, State::Running | State::Idle) {
+                s.rest = None;
+            }
+            if !matches!(state, State::Running | State::Failed | State::Rescue) {
                 s.trouble.clear();
             }
         });
@@ -55,6 +58,7 @@ impl Machine {
             role: self.role,
             state,
             found: self.found,
+            supervised: self.supervisor.is_some(),
             retry_in: self.retry_at.map(|at| at.saturating_duration_since(Instant::now())),
             trouble: &trouble,
             channel: &self.dir.channel_socket(),
@@ -67,11 +71,16 @@ impl Machine {
                 (Ready::Yes(_), Ready::Yes(_))
                     | (Ready::Coming, Ready::Coming)
                     | (Ready::Found, Ready::Found)
+                    | (Ready::Asleep(_), Ready::Asleep(_))
+                    | (Ready::Saved, Ready::Saved)
             );
             *now = ready;
             !same
         });
+        // Connections stay while it sleeps, and go on when it wakes.
+        let sleeps = matches!(state, State::Suspending | State::Suspended);
         if ran != runs
+            && !sleeps
             && let Some(observer) = self.shared.observed.get()
         {
             observer.changed(self.role, runs);

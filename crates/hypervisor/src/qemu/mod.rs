@@ -137,9 +137,20 @@ impl Hypervisor for Qemu {
         let (machine, filled) =
             tokio::join!(running::greet(process, hardware, serial, true), loading.fill());
         let mut machine = machine?;
-        let devices = filled?;
-        machine.load(devices).await?;
-        Ok(Box::new(machine))
+        let loaded = match filled {
+            Ok(devices) => machine.load(devices).await,
+            Err(error) => Err(error),
+        };
+        match loaded {
+            Ok(()) => Ok(Box::new(machine)),
+            Err(error) => {
+                // Whoever boots next finds no process and no socket of this attempt.
+                if let Err(stays) = machine.kill().await {
+                    tracing::warn!(error = %stays, "a hypervisor that loaded nothing stays");
+                }
+                Err(error)
+            }
+        }
     }
 }
 

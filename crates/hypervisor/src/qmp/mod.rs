@@ -125,6 +125,16 @@ impl Qmp {
         self.request("getfd", arguments, vec![fd], COMMAND_LIMIT).await.map(drop)
     }
 
+    /// Gives QEMU a descriptor that it opens as the file `/dev/fdset/N`; the number (QMP's `add-fd`).
+    ///
+    /// # Errors
+    /// As [`getfd`](Self::getfd).
+    pub async fn add_fd(&self, fd: OwnedFd) -> Result<u64> {
+        let answer = self.request("add-fd", Map::new(), vec![fd], COMMAND_LIMIT).await?;
+        let set = answer.get("fdset-id").and_then(Value::as_u64);
+        set.ok_or_else(|| Error::QmpProtocol(format!("add-fd answered {answer}")))
+    }
+
     /// `query-status`: `running`, `paused`, `shutdown`, `guest-panicked`, … (QMP's `RunState`).
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod foreign;
 #[cfg(test)]
 mod foreign_tests;
 mod sections;
+mod shares;
 mod sleep;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Arch, Size, TranslatorName};
 
 pub use foreign::{BadList, Foreign, TranslatorList, Translators, Workloads};
-pub use sections::{Activate, Assets, Cpus, Dns, Docker, Level, Limits, Log, Machine, Network, Wish};
+pub use sections::{Activate, Assets, Cpus, Dns, Docker, GuestArch, Level, Limits, Log, Machine, Network, Wish};
+pub use shares::{Access, Files, Share, Shares, is_the_guests};
 pub use sleep::Sleep;
 
 /// What the user asks for. Each key that the file leaves out has its default; a key that is not known is an error
@@ -33,6 +35,8 @@ pub struct Config {
     pub foreign: Foreign,
     /// The machine's network.
     pub network: Network,
+    /// Directories of the host in the guest.
+    pub files: Files,
     /// Names of containers.
     pub dns: Dns,
     /// When machines are put to sleep.
@@ -68,6 +72,14 @@ pub enum ConfigError {
         /// What it may be.
         range: &'static str,
     },
+    /// A directory that cannot be shared.
+    #[error("files.shares names {path}, which cannot be shared: {why}", path = path.display())]
+    Share {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A translator in the list of an architecture that it does not serve.
     #[error("translators.{serves} names {name}, which runs no {serves} programs; use {able}")]
     WrongTranslator {
@@ -83,6 +95,10 @@ pub enum ConfigError {
 impl Config {
     /// Every key. The values, and with [`Config::default`] the defaults, come from [`Config::values`].
     pub const KEYS: &[Key] = &[
+        Key {
+            name: "machine.arch",
+            doc: "the guest's architecture: \"host\" for this computer's, \"amd64\" or \"arm64\"; another than this computer's is emulated, and slow",
+        },
         Key { name: "machine.cpus", doc: "virtual processors, 1 to 256, or \"auto\": the host's, at most 4" },
         Key {
             name: "machine.memory",
@@ -143,6 +159,10 @@ impl Config {
         },
         Key { name: "network.egress", doc: "egress rules, the first that matches decides; see below" },
         Key {
+            name: "files.shares",
+            doc: "directories of this computer that containers can mount, at the same paths; see docs/shares.md",
+        },
+        Key {
             name: "dns.port",
             doc: "the port on 127.0.0.1 that answers the host's questions about containers; 0: none does",
         },
@@ -174,6 +194,13 @@ impl Config {
         Ok(config)
     }
 
+    /// The architecture of the native machine on this host; `None` on a processor that Dhow does not support, where the
+    /// configuration names none.
+    #[must_use]
+    pub const fn native(&self) -> Option<Arch> {
+        self.machine.arch.on(Arch::host())
+    }
+
     /// Every key with its value as TOML writes it, in the order of [`Config::KEYS`].
     #[must_use]
     pub fn values(&self) -> Vec<(&'static str, String)> {
@@ -186,7 +213,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let Self { machine, foreign, limits, translators, .. } = self;
+        let Self { machine, foreign, limits, translators, files, .. } = self;
         let memories = [("machine.memory", machine.memory), ("foreign.memory", foreign.memory)];
         let disks = [("machine.disk", machine.disk), ("foreign.disk", foreign.disk)];
         let sizes = memories.into_iter().flat_map(|(key, memory)| {
@@ -207,6 +234,7 @@ impl Config {
         if let Some((_, key, value, range)) = ranges.find(|(good, ..)| !good) {
             return Err(ConfigError::Range { key, value, range });
         }
+        files.shares.check()?;
         translators.check()
     }
 }
@@ -235,6 +263,7 @@ mod tests {
     fn values_out_of_range_are_errors_that_name_the_range() {
         for (text, words) in [
             ("[machine]\ncpus = 0", "1 to 256"),
+            ("[machine]\narch = \"riscv64\"", "`arm64`"),
             ("[machine]\ncpus = \"many\"", "1 to 256"),
             ("[machine]\nmemory = \"100MiB\"", "512MiB or more"),
             ("[machine]\nmemory = 100", "invalid type"),
@@ -245,6 +274,21 @@ mod tests {
         ] {
             let error = Config::parse(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    /// Issue 6, point 3: a machine of either architecture on either host, and never another than the host's unless it is named.
+    #[test]
+    fn the_native_machine_is_of_the_hosts_architecture_unless_another_is_named() {
+        for (text, on_amd64, on_arm64, elsewhere) in [
+            ("", Some(Arch::Amd64), Some(Arch::Arm64), None),
+            ("[machine]\narch = 'host'", Some(Arch::Amd64), Some(Arch::Arm64), None),
+            ("[machine]\narch = 'amd64'", Some(Arch::Amd64), Some(Arch::Amd64), Some(Arch::Amd64)),
+            ("[machine]\narch = 'arm64'", Some(Arch::Arm64), Some(Arch::Arm64), Some(Arch::Arm64)),
+        ] {
+            let arch = Config::parse(text).unwrap().machine.arch;
+            let seen = [Some(Arch::Amd64), Some(Arch::Arm64), None].map(|host| arch.on(host));
+            assert_eq!(seen, [on_amd64, on_arm64, elsewhere], "{text}");
         }
     }
 

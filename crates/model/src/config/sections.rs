@@ -4,13 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Size;
+use crate::{Arch, Size};
 use crate::egress::{Action, Policy, Rules};
 
 /// `[machine]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Machine {
+    /// The guest's architecture.
+    pub arch: GuestArch,
     /// Virtual processors.
     pub cpus: Cpus,
     /// Memory that the guest sees.
@@ -98,6 +100,31 @@ pub enum Cpus {
     Count(u32),
 }
 
+/// The architecture of a guest: the host's, or one that is named. Another than the host's is emulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuestArch {
+    /// The host's own.
+    #[default]
+    Host,
+    /// x86-64.
+    Amd64,
+    /// Arm64.
+    Arm64,
+}
+
+impl GuestArch {
+    /// The architecture that it is on a host; `None` where that is one without machines and none was named.
+    #[must_use]
+    pub const fn on(self, host: Option<Arch>) -> Option<Arch> {
+        match self {
+            Self::Host => host,
+            Self::Amd64 => Some(Arch::Amd64),
+            Self::Arm64 => Some(Arch::Arm64),
+        }
+    }
+}
+
 /// Which accelerator the user wishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -159,7 +186,13 @@ impl Level {
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { cpus: Cpus::Auto, memory: Size::gib(4), disk: Size::gib(64), accelerator: Wish::Auto }
+        Self {
+            arch: GuestArch::Host,
+            cpus: Cpus::Auto,
+            memory: Size::gib(4),
+            disk: Size::gib(64),
+            accelerator: Wish::Auto,
+        }
     }
 }
 

@@ -141,6 +141,11 @@ impl Clock {
     pub(crate) fn for_test() -> Clock {
         Clock::new(Arc::new(watch::Sender::new(false)))
     }
+
+    /// Whether the guest sleeps and somebody wants it.
+    pub(crate) fn wanted(&self) -> bool {
+        *self.0.wanted.borrow()
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use crate::dns::Dns;
 use crate::policy::Egress;
 
 pub(crate) struct Context {
-    pub(crate) clock: Clock,
     pub(crate) outbound: Outbound,
     pub(crate) counters: Arc<Counters>,
     pub(crate) policy: Arc<Egress>,
@@ -27,6 +26,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The guest's time.
+    pub(crate) fn clock(&self) -> &Clock {
+        self.outbound.clock()
+    }
+
     /// Whether an address lies in a network of the guest.
     pub(crate) fn is_guest(&self, address: IpAddr) -> bool {
         self.guest_networks.borrow().iter().any(|(network, prefix)| within(address, *network, *prefix))

@@ -30,8 +30,7 @@ pub(crate) fn station(mut bytes: &[u8]) {
     let Ok(policy) = Egress::new(policy) else { return };
     let counters = Arc::new(Counters::default());
     let context = Rc::new(Context {
-        clock: Clock::new(Arc::default()),
-        outbound: Outbound::new(counters.clone()),
+        outbound: Outbound::new(counters.clone(), Clock::new(Arc::default())),
         counters,
         policy,
         dns: Dns::new(Names::new(), Upstreams::fixed(Vec::new()), Arc::new(Open)),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tokio::net::UnixStream;
 
-use super::outbound::{Buffer, ETHERNET, FRAME, Outbound, PREFIX};
+use super::outbound::{ETHERNET, FRAME, Outbound, PREFIX, Taken};
 use super::station::Station;
 
 /// Bytes that one read may bring: several frames of full size.
@@ -23,13 +23,13 @@ pub(super) enum Ended {
     Failed(io::ErrorKind),
 }
 
-/// Carries frames both ways until the link ends.
-pub(super) async fn run(stream: UnixStream, station: &Rc<Station>) -> Ended {
+/// Carries frames both ways until the link ends, those in `taken` first.
+pub(super) async fn run(stream: UnixStream, station: &Rc<Station>, taken: &mut Taken) -> Ended {
     let outbound = station.outbound();
     outbound.set_linked(true);
     let ended = tokio::select! {
         ended = read(&stream, station) => ended,
-        ended = write(&stream, outbound) => ended,
+        ended = write(&stream, outbound, taken) => ended,
     };
     outbound.set_linked(false);
     ended
@@ -79,21 +79,22 @@ async fn fill(stream: &UnixStream, room: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-async fn write(stream: &UnixStream, outbound: &Outbound) -> Ended {
-    let mut buffer = Buffer::new();
+async fn write(stream: &UnixStream, outbound: &Outbound, taken: &mut Taken) -> Ended {
+    // Of the first frame that waits.
+    let mut written = 0;
     loop {
-        outbound.take(&mut buffer).await;
-        let mut rest = buffer.as_slice();
-        while !rest.is_empty() {
-            match stream.try_write(rest) {
-                Ok(count) => rest = &rest[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Err(error) = stream.writable().await {
-                        return Ended::Failed(error.kind());
-                    }
-                }
-                Err(error) => return Ended::Failed(error.kind()),
+        outbound.take(taken).await;
+        match stream.try_write(&taken.rest()[written..]) {
+            Ok(count) => {
+                written += count;
+                written -= taken.pass(written);
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Err(error) = stream.writable().await {
+                    return Ended::Failed(error.kind());
+                }
+            }
+            Err(error) => return Ended::Failed(error.kind()),
         }
     }
 }

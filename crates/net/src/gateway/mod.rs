@@ -58,7 +58,7 @@ pub use self::limits::Limits;
 
 use self::handle::Command;
 use self::link::Ended;
-use self::outbound::Outbound;
+use self::outbound::{Outbound, Taken};
 use self::station::Station;
 use crate::dns::Dns;
 use crate::policy::Egress;
@@ -220,8 +220,7 @@ impl Inside {
         tasks.block_on(runtime, async {
             let Inside { listener, link, options, inbox, cancel } = self;
             let context = Rc::new(Context {
-                clock: Clock::new(wanted),
-                outbound: Outbound::new(counters.clone()),
+                outbound: Outbound::new(counters.clone(), Clock::new(wanted)),
                 counters,
                 policy: options.policy,
                 dns: options.dns,
@@ -249,6 +248,7 @@ impl Inside {
 
 /// One hypervisor after the other, for ever.
 async fn links(listener: tokio::net::UnixListener, link: Link, station: &Rc<Station>) {
+    let mut taken = Taken::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -261,19 +261,20 @@ async fn links(listener: tokio::net::UnixListener, link: Link, station: &Rc<Stat
         station.context.counters.link();
         tracing::debug!("the hypervisor's network is connected");
         match link {
-            Link::Stream => stream_link(stream, station).await,
+            Link::Stream => stream_link(stream, station, &mut taken).await,
             #[cfg(target_os = "linux")]
-            Link::VhostUser => vhost_link(stream, station).await,
+            Link::VhostUser => vhost_link(stream, station, &mut taken).await,
         }
         // A guest that sleeps comes back with another one.
-        if !station.context.clock.frozen() {
+        if !station.context.clock().frozen() {
             station.end_all();
+            taken.clear();
         }
     }
 }
 
-async fn stream_link(stream: tokio::net::UnixStream, station: &Rc<Station>) {
-    let ended = link::run(stream, station).await;
+async fn stream_link(stream: tokio::net::UnixStream, station: &Rc<Station>, taken: &mut Taken) {
+    let ended = link::run(stream, station, taken).await;
     if let Ended::Framing(length) = ended {
         station.context.counters.count(Reason::BadFraming);
         tracing::error!(length, "the hypervisor's network connection lost its framing and was closed");
@@ -283,10 +284,10 @@ async fn stream_link(stream: tokio::net::UnixStream, station: &Rc<Station>) {
 }
 
 #[cfg(target_os = "linux")]
-async fn vhost_link(stream: tokio::net::UnixStream, station: &Rc<Station>) {
+async fn vhost_link(stream: tokio::net::UnixStream, station: &Rc<Station>, taken: &mut Taken) {
     let Context { outbound, counters, .. } = &*station.context;
     outbound.set_linked(true);
-    let ended = vhost::run(stream, outbound, counters, |frame| station.frame(frame)).await;
+    let ended = vhost::run(stream, outbound, taken, counters, |frame| station.frame(frame)).await;
     outbound.set_linked(false);
     match ended {
         vhost::Ended::Closed => tracing::debug!("{ended}"),
@@ -300,10 +301,7 @@ async fn commands(mut inbox: mpsc::UnboundedReceiver<Command>, station: &Rc<Stat
         match command {
             Command::Tcp { client, from, target, permit } => {
                 match client.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(client)) {
-                    Ok(client) => {
-                        station.context.clock.want();
-                        station.tcp.connect(client, from, target, permit);
-                    }
+                    Ok(client) => station.tcp.connect(client, from, target, permit),
                     Err(error) => tracing::warn!(%error, "taking over a client of a published port"),
                 }
             }
@@ -324,8 +322,8 @@ async fn commands(mut inbox: mpsc::UnboundedReceiver<Command>, station: &Rc<Stat
             Command::Device(device) => station.route.carry(device),
             Command::GuestNetworks(networks) => *station.context.guest_networks.borrow_mut() = networks,
             // Who asked is told by the drop of what they sent along.
-            Command::Freeze(_done) => station.context.clock.freeze(),
-            Command::Thaw(_done) => station.context.clock.thaw(),
+            Command::Freeze(_done) => station.freeze(),
+            Command::Thaw(_done) => station.thaw(),
             Command::EndFlows(_done) => station.end_all(),
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dhow_model::network;
 use tokio::sync::Notify;
 
+use super::clock::Clock;
 use super::counters::{Counters, Reason};
 
 /// Length of an Ethernet header, bytes.
@@ -38,6 +39,7 @@ struct Queue {
     filled: Notify,
     room: Notify,
     counters: Arc<Counters>,
+    clock: Clock,
 }
 
 /// Bytes of which the first `length` count. All of them are initialised once, so that a packet's room costs nothing.
@@ -48,29 +50,77 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    pub(crate) fn new() -> Buffer {
+    fn new() -> Buffer {
         Buffer { bytes: vec![0; LIMIT].into_boxed_slice(), length: 0 }
     }
+}
 
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.length]
+/// Frames, each behind its length, that the link's writer has taken and not given to the hypervisor yet. They outlive the
+/// hypervisor while the gateway is frozen.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    buffer: Buffer,
+    /// Where the first of them begins.
+    start: usize,
+}
+
+impl Taken {
+    pub(crate) fn new() -> Taken {
+        Taken { buffer: Buffer::new(), start: 0 }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.buffer.length
+    }
+
+    /// All of them.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.buffer.bytes[self.start..self.buffer.length]
+    }
+
+    /// Lets the hypervisor have the first frames: as many as `give` cuts off the front.
     #[cfg(target_os = "linux")]
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.bytes[..self.length]
+    pub(crate) fn give<R>(&mut self, give: impl FnOnce(&mut &mut [u8]) -> R) -> R {
+        let mut rest = &mut self.buffer.bytes[self.start..self.buffer.length];
+        let result = give(&mut rest);
+        self.start = self.buffer.length - rest.len();
+        result
+    }
+
+    /// The hypervisor has so many bytes, of which the frames that are whole are done with: the bytes of those.
+    pub(crate) fn pass(&mut self, bytes: usize) -> usize {
+        let mut passed = 0;
+        while let Some((prefix, _)) = self.rest()[passed..].split_first_chunk::<PREFIX>() {
+            let end = passed + PREFIX + u32::from_be_bytes(*prefix) as usize;
+            if end > bytes {
+                break;
+            }
+            passed = end;
+        }
+        self.start += passed;
+        passed
+    }
+
+    pub(crate) fn clear(&mut self) {
+        (self.start, self.buffer.length) = (0, 0);
     }
 }
 
 impl Outbound {
-    pub(crate) fn new(counters: Arc<Counters>) -> Outbound {
+    pub(crate) fn new(counters: Arc<Counters>, clock: Clock) -> Outbound {
         Outbound(Rc::new(Queue {
             filling: RefCell::new(Buffer::new()),
             linked: Cell::new(false),
             filled: Notify::new(),
             room: Notify::new(),
             counters,
+            clock,
         }))
+    }
+
+    /// The guest's time.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
     /// Queues an IP packet of `length` bytes, 20 to the MTU, that `write` fills in whole; the family is read from its first
@@ -104,9 +154,9 @@ impl Outbound {
         self.push(frame.len(), (), |room, ()| room.copy_from_slice(frame)).is_ok()
     }
 
-    /// Whether a flow may queue one more packet of full size. Datagrams need not ask.
+    /// Whether a flow may queue one more packet of full size. Datagrams need not ask. There is none while the guest sleeps.
     pub(crate) fn has_room(&self) -> bool {
-        self.0.filling.borrow().length + PREFIX + FRAME <= FLOWS_LIMIT
+        !self.0.clock.frozen() && self.0.filling.borrow().length + PREFIX + FRAME <= FLOWS_LIMIT
     }
 
     /// Waits for one's turn to queue more, after [`Self::has_room`] said no. First come, first served; who was served
@@ -124,7 +174,7 @@ impl Outbound {
 
     /// Makes room for a frame and fills it with `write(room, with)`; `with` comes back where there is no room.
     fn push<R, W>(&self, length: usize, with: W, write: impl FnOnce(&mut [u8], W) -> R) -> Result<R, W> {
-        if !self.0.linked.get() {
+        if !self.0.linked.get() && !self.0.clock.frozen() {
             self.0.counters.count(Reason::NoLink);
             return Err(with);
         }
@@ -148,20 +198,31 @@ impl Outbound {
         Ok(result)
     }
 
-    /// The writer's side: waits until something is queued and exchanges it for the emptied `buffer`.
-    pub(crate) async fn take(&self, buffer: &mut Buffer) {
-        buffer.length = 0;
-        while self.0.filling.borrow().length == 0 {
+    /// The writer's side: waits until there is something for a guest that is awake, and takes all that is queued where
+    /// everything that was taken before has been given.
+    pub(crate) async fn take(&self, taken: &mut Taken) {
+        loop {
+            self.0.clock.awake().await;
+            if !taken.is_empty() {
+                return;
+            }
+            if self.0.filling.borrow().length > 0 {
+                break;
+            }
             self.0.filled.notified().await;
         }
-        std::mem::swap(&mut *self.0.filling.borrow_mut(), buffer);
+        taken.clear();
+        std::mem::swap(&mut *self.0.filling.borrow_mut(), &mut taken.buffer);
         self.0.room.notify_one();
     }
 
-    /// Says whether a hypervisor is connected. Without one, what is queued is discarded and nothing is taken.
+    /// Says whether a hypervisor is connected. Without one, what is queued is discarded and nothing is taken, unless the guest
+    /// sleeps.
     pub(crate) fn set_linked(&self, linked: bool) {
         self.0.linked.set(linked);
-        self.0.filling.borrow_mut().length = 0;
+        if !self.0.clock.frozen() {
+            self.0.filling.borrow_mut().length = 0;
+        }
     }
 }
 
@@ -170,7 +231,7 @@ impl Outbound {
     /// A queue with a link that nobody drains.
     pub(crate) fn for_test() -> (Outbound, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
-        let outbound = Outbound::new(counters.clone());
+        let outbound = Outbound::new(counters.clone(), Clock::for_test());
         outbound.set_linked(true);
         (outbound, counters)
     }
@@ -179,7 +240,7 @@ impl Outbound {
     pub(crate) fn frames(&self) -> Vec<Vec<u8>> {
         let mut filling = self.0.filling.borrow_mut();
         let mut frames = Vec::new();
-        let mut rest = filling.as_slice();
+        let mut rest = &filling.bytes[..filling.length];
         while let Some((prefix, after)) = rest.split_first_chunk::<PREFIX>() {
             let (frame, after) = after.split_at(u32::from_be_bytes(*prefix) as usize);
             frames.push(frame.to_vec());
@@ -198,7 +259,7 @@ mod tests {
     fn a_packet_gets_its_ethernet_header_and_length() {
         let (outbound, _) = Outbound::for_test();
         assert!(outbound.packet(40, |packet| packet.fill(0x60)));
-        assert_eq!(outbound.0.filling.borrow().as_slice()[..PREFIX], [0, 0, 0, 54]);
+        assert_eq!(outbound.0.filling.borrow().bytes[..PREFIX], [0, 0, 0, 54]);
         let frames = outbound.frames();
         assert_eq!(frames[0][..6], network::GUEST_MAC);
         assert_eq!((frames[0].len(), &frames[0][12..15]), (54, &[0x86, 0xdd, 0x60][..]));
@@ -229,10 +290,39 @@ mod tests {
         while outbound.has_room() {
             outbound.packet(MTU, |packet| packet.fill(0x45));
         }
-        let mut buffer = Buffer::new();
-        outbound.take(&mut buffer).await;
-        assert!(buffer.as_slice().len() > FLOWS_LIMIT - PREFIX - FRAME);
+        let mut taken = Taken::new();
+        outbound.take(&mut taken).await;
+        assert!(taken.rest().len() > FLOWS_LIMIT - PREFIX - FRAME);
         tokio::time::timeout(std::time::Duration::from_secs(1), outbound.room()).await.unwrap();
         assert!(outbound.has_room());
+    }
+
+    /// Spec 13.1: nothing is sent to a guest that sleeps, and what waits for it is there when it wakes, in another hypervisor.
+    #[tokio::test]
+    async fn what_is_queued_outlives_the_hypervisor_of_a_guest_that_sleeps() {
+        let (outbound, counters) = Outbound::for_test();
+        let mut taken = Taken::new();
+        for byte in [0x41, 0x42] {
+            assert!(outbound.packet(20, |packet| packet.fill(byte)));
+        }
+        outbound.take(&mut taken).await;
+        let first = PREFIX + ETHERNET + 20;
+        assert_eq!(taken.pass(first + 5), first, "the second frame was cut off");
+        outbound.clock().freeze();
+        outbound.set_linked(false);
+        assert!(outbound.packet(20, |packet| packet.fill(0x43)) && !outbound.has_room());
+        {
+            let take = outbound.take(&mut taken);
+            tokio::pin!(take);
+            assert!(futures_util::poll!(take.as_mut()).is_pending());
+            outbound.set_linked(true);
+            outbound.clock().thaw();
+            take.await;
+        }
+        assert_eq!((taken.rest().len(), taken.rest().last()), (first, Some(&0x42)));
+        assert_eq!(taken.pass(first), first);
+        outbound.take(&mut taken).await;
+        assert_eq!(taken.rest().last(), Some(&0x43));
+        assert_eq!(counters.metrics().drops.len(), 0);
     }
 }

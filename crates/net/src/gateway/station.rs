@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use dhow_model::network;
 use tokio::sync::Semaphore;
@@ -49,6 +48,19 @@ impl Station {
         &self.context.outbound
     }
 
+    /// The guest goes to sleep. Everything that looks at the clock, or for room in the queue, finds out by itself.
+    pub(super) fn freeze(&self) {
+        self.context.clock().freeze();
+        self.tcp.freeze();
+    }
+
+    /// The guest is awake again.
+    pub(super) fn thaw(&self) {
+        self.context.clock().thaw();
+        self.outbound().pass_on();
+        self.tcp.thaw();
+    }
+
     /// The hypervisor is gone: so is everything that the guest had open.
     pub(super) fn end_all(&self) {
         self.tcp.end_all();
@@ -88,7 +100,7 @@ impl Station {
         if !packet.fragment {
             return self.whole(packet);
         }
-        let whole = self.fragments.borrow_mut().add(packet, Instant::now());
+        let whole = self.fragments.borrow_mut().add(packet, self.context.clock().now().into_std());
         if let Some(whole) = whole {
             match IpPacket::parse(&whole) {
                 // One that is still a fragment would come here for ever.

@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use self::ping::{Key, Ping};
 use self::rate::Rate;
@@ -21,7 +20,7 @@ use super::destination::{Destination, destination, source_is_sane};
 use super::ip::IpPacket;
 use super::tcp::Tcp;
 use super::udp::Udp;
-use super::{Context, Kind, Reason};
+use super::{Clock, Context, Kind, Reason};
 use crate::packet::icmp::{self, Echo, Message, Problem};
 use crate::packet::ip::Pair;
 use crate::packet::is_ours;
@@ -57,12 +56,13 @@ struct Inner {
 impl Icmp {
     pub(crate) fn new(context: Rc<Context>, reports: Reports, udp: Udp, tcp: Rc<Tcp>) -> Icmp {
         let limit = (context.limits.udp / 16).max(1);
+        let rate = Rate::new(PER_SECOND, AT_ONCE, context.clock().now());
         Icmp(Rc::new(Inner {
             context,
             reports,
             udp,
             tcp,
-            rate: RefCell::new(Rate::new(PER_SECOND, AT_ONCE, Instant::now())),
+            rate: RefCell::new(rate),
             advertising: RefCell::default(),
             limit,
             pings: RefCell::default(),
@@ -136,7 +136,8 @@ impl Icmp {
         pair: Pair,
         echo: Echo<'_>,
     ) -> Result<(), (Reason, Option<Problem>)> {
-        if !self.0.rate.borrow_mut().take(Instant::now()) {
+        let now = self.0.context.clock().now();
+        if !self.0.rate.borrow_mut().take(now) {
             return Err((Reason::RateLimit, None));
         }
         let key = Key { guest: packet.source, identifier: echo.identifier, peer: packet.destination };
@@ -145,7 +146,7 @@ impl Icmp {
             Some(ping) => ping,
             None => self.begin(key)?,
         };
-        ping.ask(pair, echo, packet).map_err(|error| {
+        ping.ask(pair, echo, packet, now).map_err(|error| {
             let problem = super::udp::problem(&error);
             let reason = if problem.is_some() { Reason::HostUnreachable } else { Reason::HostExhausted };
             (reason, problem)
@@ -163,13 +164,15 @@ impl Icmp {
         let identifier = self.0.identifier.get().wrapping_add(1);
         self.0.identifier.set(identifier);
         let open = self.0.context.counters.open(Kind::Icmp);
-        let ping = Ping::open(key, identifier, open).map_err(|error| match super::udp::problem(&error) {
-            // Neither ping sockets nor raw ones are for this user: nobody answers.
-            Some(Problem::Prohibited) | None => {
-                tracing::debug!(%error, "no ping socket for the guest");
-                (Reason::Unsupported, None)
+        let ping = Ping::open(key, identifier, open, self.0.context.clock().now()).map_err(|error| {
+            match super::udp::problem(&error) {
+                // Neither ping sockets nor raw ones are for this user: nobody answers.
+                Some(Problem::Prohibited) | None => {
+                    tracing::debug!(%error, "no ping socket for the guest");
+                    (Reason::Unsupported, None)
+                }
+                problem => (Reason::HostUnreachable, problem),
             }
-            problem => (Reason::HostUnreachable, problem),
         })?;
         let ping = Rc::new(ping);
         pings.insert(key, ping.clone());
@@ -187,7 +190,7 @@ impl Icmp {
         let outbound = self.0.context.outbound.clone();
         let task = tokio::task::spawn_local(async move {
             loop {
-                tokio::time::sleep(ADVERTISE).await;
+                outbound.clock().sleep(ADVERTISE).await;
                 if let Some(packet) = ndp::advertisement() {
                     outbound.packet(packet.len(), |room| room.copy_from_slice(&packet));
                 }
@@ -207,7 +210,7 @@ impl Icmp {
     }
 
     fn permits(&self, peer: IpAddr) -> bool {
-        let now = Instant::now().into_std();
+        let now = Clock::host();
         match self.0.context.policy.decide(Protocol::Icmp, SocketAddr::new(peer, 0), now) {
             Verdict::Allow => true,
             Verdict::Inspect(_) => false,

@@ -47,7 +47,7 @@ pub(super) struct Ping {
 
 impl Ping {
     /// Opens a socket that is connected to the peer. `identifier` is for a raw one.
-    pub(super) fn open(key: Key, identifier: u16, open: Open) -> io::Result<Ping> {
+    pub(super) fn open(key: Key, identifier: u16, open: Open, now: Instant) -> io::Result<Ping> {
         let (domain, protocol) = match key.peer {
             IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
@@ -66,13 +66,19 @@ impl Ping {
         }
         socket.connect(&SocketAddr::new(key.peer, 0).into())?;
         let socket = UdpSocket::from_std(socket.into())?;
-        let last = Cell::new(Instant::now());
+        let last = Cell::new(now);
         Ok(Ping { key, raw, socket, last, given_up: CancellationToken::new(), _open: open })
     }
 
     /// Sends a request of the guest's on.
-    pub(super) fn ask(&self, pair: Pair, echo: Echo<'_>, packet: &IpPacket<'_>) -> io::Result<()> {
-        self.last.set(Instant::now());
+    pub(super) fn ask(
+        &self,
+        pair: Pair,
+        echo: Echo<'_>,
+        packet: &IpPacket<'_>,
+        now: Instant,
+    ) -> io::Result<()> {
+        self.last.set(now);
         let socket = SockRef::from(&self.socket);
         let hops = if packet.hop_limit - 1 < HOPS / 2 { packet.hop_limit - 1 } else { HOPS };
         match self.key.peer {
@@ -115,15 +121,16 @@ impl Icmp {
         let interest = Interest::READABLE | Interest::ERROR;
         #[cfg(not(target_os = "linux"))]
         let interest = Interest::READABLE;
+        let clock = self.0.context.clock();
         loop {
             let end = ping.last.get() + PATIENCE;
-            if Instant::now() >= end {
+            if clock.now() >= end {
                 break;
             }
             tokio::select! {
                 biased;
                 () = ping.given_up.cancelled() => break,
-                ready = ping.socket.ready(interest) => {
+                ready = self.ready(&ping, interest) => {
                     if ready.is_err() {
                         break;
                     }
@@ -132,7 +139,7 @@ impl Icmp {
                     self.troubles(&ping);
                     tokio::task::yield_now().await;
                 }
-                () = tokio::time::sleep_until(end) => {}
+                () = clock.sleep_until(end) => {}
             }
         }
         let mut pings = self.0.pings.borrow_mut();
@@ -141,13 +148,19 @@ impl Icmp {
         }
     }
 
+    /// Waits for a reply or an error. Those for a guest that sleeps wait with the host.
+    async fn ready(&self, ping: &Ping, interest: Interest) -> io::Result<()> {
+        self.0.context.clock().awake().await;
+        ping.socket.ready(interest).await.map(|_| ())
+    }
+
     fn replies(&self, ping: &Ping) {
         let mut scratch = self.0.scratch.borrow_mut();
         for _ in 0..AT_ONCE {
             match ping.socket.try_recv(&mut scratch) {
                 Ok(length) => {
                     if let Some(echo) = ping.reply(&scratch[..length]) {
-                        ping.last.set(Instant::now());
+                        ping.last.set(self.0.context.clock().now());
                         self.reply(ping.key.peer, ping.key.guest, echo);
                     }
                 }

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dhow_model::network::{GATEWAY, GATEWAY6};
-use tokio::time::Instant;
 
 use super::rate::Rate;
 use crate::gateway::ip::IpPacket;
@@ -30,7 +29,7 @@ struct Inner {
 
 impl Reports {
     pub(crate) fn new(outbound: Outbound, counters: Arc<Counters>) -> Reports {
-        let rate = RefCell::new(Rate::new(PER_SECOND, AT_ONCE, Instant::now()));
+        let rate = RefCell::new(Rate::new(PER_SECOND, AT_ONCE, outbound.clock().now()));
         Reports(Rc::new(Inner { outbound, counters, rate }))
     }
 
@@ -61,7 +60,7 @@ impl Reports {
     }
 
     fn send(&self, error: impl FnOnce() -> Option<Vec<u8>>) {
-        if !self.0.rate.borrow_mut().take(Instant::now()) {
+        if !self.0.rate.borrow_mut().take(self.0.outbound.clock().now()) {
             self.0.counters.count(Reason::RateLimit);
             return;
         }

@@ -4,7 +4,9 @@ use std::io;
 use std::net::Shutdown;
 use std::time::Duration;
 
+use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 /// A host socket that never blocks. Dropped, it is reset, whatever the reason, so that nobody takes a connection that was cut
@@ -43,6 +45,20 @@ impl End {
         match &self.stream {
             Stream::Tcp(stream) => stream.try_write(bytes),
             Stream::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// What a read would answer, which is left to be read.
+    pub(super) fn peek(&self) -> io::Result<usize> {
+        const FLAGS: RecvFlags = RecvFlags::PEEK.union(RecvFlags::DONTWAIT);
+        let mut first = [0];
+        match &self.stream {
+            Stream::Tcp(stream) => {
+                stream.try_io(Interest::READABLE, || Ok(recv(stream, &mut first, FLAGS)?.0))
+            }
+            Stream::Unix(stream) => {
+                stream.try_io(Interest::READABLE, || Ok(recv(stream, &mut first, FLAGS)?.0))
+            }
         }
     }
 

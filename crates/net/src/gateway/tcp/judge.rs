@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::gateway::clock::Clock;
 use crate::gateway::counters::{Counters, Reason};
 use crate::policy::{Egress, Inspection, Sniffed};
 
@@ -37,7 +38,7 @@ impl Judge {
             Sniffed::NeedMore => None,
             Sniffed::Allow => Some(true),
             Sniffed::Deny(denial) => {
-                self.policy.log(&denial, now.into_std());
+                self.policy.log(&denial, Clock::host());
                 self.counters.count(Reason::Denied);
                 Some(false)
             }

@@ -38,6 +38,7 @@ use self::judge::Judge;
 use self::pool::Pool;
 use self::pump::Pump;
 use self::segment::{Ends, Segment};
+use super::clock::Clock;
 use super::context::Context;
 use super::counters::{Kind, Reason};
 use super::destination::{Destination, canonical, destination, source_is_sane};
@@ -78,7 +79,7 @@ impl Tcp {
     pub(super) fn new(context: Rc<Context>, flows: Arc<Semaphore>) -> Rc<Tcp> {
         Rc::new(Tcp {
             table: RefCell::default(),
-            pool: Pool::new(context.limits.tcp_memory, context.link_sums),
+            pool: Pool::new(context.limits.tcp_memory, context.link_sums, context.clock().clone()),
             flows,
             half_open: Arc::new(Semaphore::new(context.limits.half_open)),
             strange: Arc::new(Semaphore::new(context.limits.half_open.div_ceil(4))),
@@ -131,6 +132,27 @@ impl Tcp {
         }
     }
 
+    /// The guest went to sleep, perhaps with something on its way that somebody waits for.
+    pub(super) fn freeze(&self) {
+        self.pool.shrink();
+        for entry in self.table.borrow().values() {
+            if let Entry::Open(flow) = entry
+                && flow.expects()
+            {
+                self.context.clock().want();
+            }
+        }
+    }
+
+    /// The guest is awake: each connection looks at what has come meanwhile.
+    pub(super) fn thaw(&self) {
+        for entry in self.table.borrow().values() {
+            if let Entry::Open(flow) = entry {
+                flow.wake();
+            }
+        }
+    }
+
     /// The guest asks for a connection.
     fn open(self: &Rc<Self>, packet: &IpPacket<'_>, segment: &Segment) {
         let context = &self.context;
@@ -155,13 +177,13 @@ impl Tcp {
             return counters.count(Reason::Martian);
         }
         let mut pump = Pump::default();
-        match context.policy.decide(Protocol::Tcp, peer, std::time::Instant::now()) {
+        match context.policy.decide(Protocol::Tcp, peer, Clock::host()) {
             Verdict::Allow => {}
             Verdict::Inspect(inspection) => {
                 pump.judge = Some(Judge::new(inspection, context.policy.clone(), counters.clone()));
             }
             Verdict::Deny(denial) => {
-                context.policy.log(&denial, std::time::Instant::now());
+                context.policy.log(&denial, Clock::host());
                 return refuse(Reason::Denied);
             }
         }
@@ -202,7 +224,7 @@ impl Tcp {
         dial::prepare(&client);
         let client = End::from(client);
         if let Verdict::Deny(denial) = self.context.policy.accept(Protocol::Tcp, from, published) {
-            self.context.policy.log(&denial, std::time::Instant::now());
+            self.context.policy.log(&denial, Clock::host());
             return self.context.counters.count(Reason::Denied);
         }
         let Some(ends) = self.ends(from, target) else {
@@ -218,6 +240,7 @@ impl Tcp {
             return;
         }
         let flow = Rc::new(Flow::new(stack, self.context.outbound.clone()));
+        self.context.clock().want();
         self.table.borrow_mut().insert(ends, Entry::Open(flow.clone()));
         let seat = Seat { tcp: self.clone(), ends, permit };
         let open = self.context.counters.open(Kind::TcpIn);

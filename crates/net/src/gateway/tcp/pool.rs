@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use super::stack::Stack;
+use crate::gateway::clock::Clock;
 
 /// Rings of the first flows: enough for a window of several packets of full size on a link that is only a copy away.
 const LARGE: usize = 512 << 10;
@@ -20,6 +21,7 @@ const KEPT: usize = 16;
 pub(super) struct Pool {
     limit: usize,
     link_sums: bool,
+    clock: Clock,
     used: Cell<usize>,
     kept: RefCell<Vec<Stack>>,
     random: RandomState,
@@ -28,10 +30,11 @@ pub(super) struct Pool {
 
 impl Pool {
     /// A pool of at most `limit` bytes. With `link_sums` the link sees to checksums.
-    pub(super) fn new(limit: usize, link_sums: bool) -> Rc<Pool> {
+    pub(super) fn new(limit: usize, link_sums: bool, clock: Clock) -> Rc<Pool> {
         Rc::new(Pool {
             limit,
             link_sums,
+            clock,
             used: Cell::new(0),
             kept: RefCell::new(Vec::new()),
             random: RandomState::new(),
@@ -51,14 +54,14 @@ impl Pool {
             Some(stack) => stack,
             None => {
                 if self.used.get() + 2 * ring > self.limit {
-                    self.kept.borrow_mut().drain(..).for_each(|stack| self.free(&stack));
+                    self.shrink();
                 }
                 if self.used.get() + 2 * ring > self.limit {
                     return None;
                 }
                 self.used.set(self.used.get() + 2 * ring);
                 self.made.set(self.made.get() + 1);
-                Stack::new(ring, self.random.hash_one(self.made.get()), self.link_sums)
+                Stack::new(ring, self.random.hash_one(self.made.get()), self.link_sums, self.clock.now())
             }
         };
         Some(Lease { pool: self.clone(), stack: Some(stack) })
@@ -73,6 +76,11 @@ impl Pool {
             used if used < self.limit / 2 => MEDIUM,
             _ => SMALL,
         }
+    }
+
+    /// Gives back the memory of endpoints that are not in use.
+    pub(super) fn shrink(&self) {
+        self.kept.borrow_mut().drain(..).for_each(|stack| self.free(&stack));
     }
 
     fn free(&self, stack: &Stack) {
@@ -126,7 +134,7 @@ mod tests {
     /// Issue 3: "bounded memory and descriptors per guest".
     #[test]
     fn rings_shrink_as_memory_fills_and_end_at_the_limit() {
-        let pool = Pool::new(64 << 20, false);
+        let pool = Pool::new(64 << 20, false, Clock::for_test());
         let mut leases = Vec::new();
         while let Some(lease) = pool.take() {
             leases.push(lease);
@@ -141,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_short_connection_leaves_its_endpoint_to_the_next() {
-        let pool = Pool::new(64 << 20, false);
+        let pool = Pool::new(64 << 20, false, Clock::for_test());
         drop(pool.take());
         drop(pool.take());
         assert_eq!(pool.made.get(), 1);

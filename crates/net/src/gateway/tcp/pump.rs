@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::end::End;
 use super::judge::Judge;
 use super::stack::{Rest, Stack};
+use crate::gateway::clock::Clock;
 use crate::gateway::outbound::Outbound;
 
 /// Bytes that one turn reads from the host, so that flows take turns.
@@ -86,7 +87,11 @@ impl Pump {
                 end.finish();
                 self.guest_ended = true;
             }
-            (wait.readable, more) = self.feed_guest(stack, end);
+            (wait.readable, more) = if outbound.clock().frozen() {
+                (self.listen(stack, end, outbound.clock()), false)
+            } else {
+                self.feed_guest(stack, end)
+            };
             if self.broken && self.host_ended && stack.socket().send_queue() == 0 {
                 self.abort(stack);
             }
@@ -187,6 +192,24 @@ impl Pump {
         (false, false)
     }
 
+    /// While the guest sleeps: whether to wait until the host has something. What it has stays there, and the guest is wanted.
+    fn listen(&mut self, stack: &mut Stack, end: &End, clock: &Clock) -> bool {
+        if self.host_ended || !stack.socket().can_send() {
+            return false;
+        }
+        match end.peek() {
+            Err(error) if waits(&error) => return true,
+            Ok(_) => {}
+            // Told once: the next read would find an end.
+            Err(_) => {
+                self.broken = true;
+                self.host_ended = true;
+            }
+        }
+        clock.want();
+        false
+    }
+
     fn end_of_host(&mut self, stack: &mut Stack) {
         self.host_ended = true;
         if !self.broken {
@@ -231,7 +254,7 @@ impl Pump {
 }
 
 /// The guest has ended its direction.
-fn finished(state: State) -> bool {
+pub(super) fn finished(state: State) -> bool {
     matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait)
 }
 

@@ -3,7 +3,6 @@
 //! send ring straight into the queue to the guest.
 
 use std::net::SocketAddr;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
@@ -13,6 +12,7 @@ use smoltcp::time::Instant as Stamp;
 use smoltcp::wire::{HardwareAddress, IpEndpoint, Ipv4Address, Ipv6Address};
 use tokio::time::Instant;
 
+use crate::gateway::clock::Clock;
 use crate::gateway::outbound::{MTU, Outbound};
 
 /// A guest that says nothing for this long is asked whether it is still there.
@@ -48,7 +48,7 @@ pub(super) struct Stack {
 impl Stack {
     /// A closed endpoint with two rings of `ring` bytes. The memory is not touched before bytes arrive. With `link_sums` its
     /// segments leave without a checksum.
-    pub(super) fn new(ring: usize, seed: u64, link_sums: bool) -> Stack {
+    pub(super) fn new(ring: usize, seed: u64, link_sums: bool, now: Instant) -> Stack {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut Nothing { link_sums }, Stamp::ZERO);
@@ -69,7 +69,7 @@ impl Stack {
         socket.set_timeout(Some(TIMEOUT.into()));
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let socket = sockets.add(socket);
-        Stack { interface, sockets, socket, ring, epoch: Instant::now() }
+        Stack { interface, sockets, socket, ring, epoch: now }
     }
 
     /// Bytes of its two rings together.
@@ -95,9 +95,10 @@ impl Stack {
     pub(super) fn connect(&mut self, local: SocketAddr, remote: SocketAddr) -> bool {
         let socket = self.sockets.get_mut::<Socket>(self.socket);
         socket.abort();
-        // Time stamps let the guest's kernel tell a new connection from an old one of the same ports that it still
-        // remembers (RFC 6191).
-        socket.set_tsval_generator(Some(tick));
+        // Time stamps let the guest's kernel tell a new connection from an old one of the same ports that it still remembers
+        // (RFC 6191). They wrap, as RFC 7323 has it, after more time than passes between two keep-alives; a whole
+        // millisecond would be too coarse to tell two short connections apart.
+        socket.set_tsval_generator(Some(Clock::ticks));
         socket.connect(self.interface.context(), IpEndpoint::from(remote), IpEndpoint::from(local)).is_ok()
     }
 
@@ -138,13 +139,6 @@ impl Stack {
         let micros = now.saturating_duration_since(self.epoch).as_micros();
         Stamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
     }
-}
-
-/// TCP time stamps: tenths of a millisecond since the process began to use them. They wrap, as RFC 7323 has it, after more
-/// time than passes between two keep-alives; a whole millisecond would be too coarse to tell two short connections apart.
-fn tick() -> u32 {
-    static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
-    (START.elapsed().as_micros() / 100) as u32
 }
 
 /// The stack's view of the link for one call.

@@ -1,5 +1,7 @@
 //! Time: what happens to connections in an hour, in a moment. The guest is a second stack of the same kind.
 
+mod sleep;
+
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -12,7 +14,6 @@ use tokio::time::{Instant, advance, pause};
 use super::stack::Stack;
 use super::*;
 use crate::dns::{Dns, Names, Open, Upstreams};
-use crate::gateway::clock::Clock;
 use crate::gateway::counters::Counters;
 use crate::gateway::limits::Limits;
 use crate::gateway::outbound::{ETHERNET, Outbound};
@@ -35,7 +36,6 @@ impl Bench {
         let (to_guest, counters) = Outbound::for_test();
         let (outbound, _) = Outbound::for_test();
         let context = Rc::new(Context {
-            clock: Clock::for_test(),
             outbound: to_guest,
             counters: counters.clone(),
             policy: Egress::new(dhow_model::egress::Policy::default()).unwrap(),
@@ -54,7 +54,7 @@ impl Bench {
     async fn connect(&mut self, port: u16) -> TcpStream {
         let here = SocketAddr::new(network::GUEST.into(), port);
         let there = SocketAddr::new(network::HOST.into(), self.listener.local_addr().unwrap().port());
-        let mut stack = Stack::new(4096, u64::from(port), false);
+        let mut stack = Stack::new(4096, u64::from(port), false, Instant::now());
         assert!(stack.connect(here, there));
         self.guest.insert(here, stack);
         self.exchange();
@@ -71,17 +71,34 @@ impl Bench {
 
     /// Carries packets both ways once.
     fn exchange(&mut self) {
+        self.to_guest();
+        self.guest_sends();
+        self.from_guest();
+    }
+
+    /// Carries what the gateway has queued.
+    fn to_guest(&mut self) {
+        let now = self.tcp.context.clock().now();
         for frame in self.tcp.context.outbound.frames() {
             let packet = IpPacket::parse(&frame[ETHERNET..]).unwrap();
             let port = u16::from_be_bytes([packet.payload[2], packet.payload[3]]);
             let here = SocketAddr::new(packet.destination, port);
             if let Some(stack) = self.guest.get_mut(&here) {
-                stack.receive(packet.bytes, &self.outbound, Instant::now());
+                stack.receive(packet.bytes, &self.outbound, now);
             }
         }
+    }
+
+    /// Lets the guest send what it has.
+    fn guest_sends(&mut self) {
+        let now = self.tcp.context.clock().now();
         for stack in self.guest.values_mut() {
-            stack.emit(&self.outbound, Instant::now(), usize::MAX);
+            stack.emit(&self.outbound, now, usize::MAX);
         }
+    }
+
+    /// Carries what the guest has sent.
+    fn from_guest(&mut self) {
         for frame in self.outbound.frames() {
             self.tcp.packet(&IpPacket::parse(&frame[ETHERNET..]).unwrap());
             self.last = frame[ETHERNET..].to_vec();
@@ -165,7 +182,7 @@ fn senders_that_are_invented_leave_room_for_those_that_are_known() {
         let there = SocketAddr::new(network::HOST.into(), bench.listener.local_addr().unwrap().port());
         for number in 0..1000_u16 {
             let [high, low] = number.to_be_bytes();
-            let mut stack = Stack::new(4096, u64::from(number), false);
+            let mut stack = Stack::new(4096, u64::from(number), false, Instant::now());
             assert!(stack.connect(SocketAddr::new([203, 0, 112 + high, low].into(), 4000), there));
             stack.emit(&bench.outbound, Instant::now(), 1);
             for frame in bench.outbound.frames() {

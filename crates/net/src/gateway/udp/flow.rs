@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use dhow_model::network::{GATEWAY, GATEWAY6, HOST, HOST6};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Udp;
@@ -85,7 +84,7 @@ impl Udp {
     pub(super) async fn run(self, flow: Rc<Flow>) {
         loop {
             let end = flow.life.borrow().end();
-            if Instant::now() >= end {
+            if self.now() >= end {
                 break;
             }
             tokio::select! {
@@ -99,7 +98,7 @@ impl Udp {
                     self.drain(&flow);
                     tokio::task::yield_now().await;
                 }
-                () = tokio::time::sleep_until(end) => {}
+                () = self.0.context.clock().sleep_until(end) => {}
             }
         }
         self.forget(&flow);
@@ -166,7 +165,7 @@ impl Udp {
             self.0.context.counters.count(Reason::Denied);
             return;
         }
-        flow.life.borrow_mut().received(Instant::now());
+        flow.life.borrow_mut().received(self.now());
         self.deliver(from, flow.key.0, message);
     }
 }

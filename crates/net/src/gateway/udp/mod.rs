@@ -38,7 +38,7 @@ use self::route::{Refusal, Route, Way, route};
 use self::socket::HostSocket;
 use super::icmp::Reports;
 use super::ip::IpPacket;
-use super::{Context, Kind, Reason};
+use super::{Clock, Context, Kind, Reason};
 use crate::dns::{From, Over};
 use crate::packet::icmp::Problem;
 use crate::packet::ip::{Datagram, HOPS, Pair};
@@ -119,6 +119,11 @@ impl Udp {
         }
     }
 
+    /// The time in the guest.
+    fn now(&self) -> Instant {
+        self.0.context.clock().now()
+    }
+
     /// Whether a flow has spoken with a peer before. What was permitted when it began goes on, as with TCP: the name that it was
     /// permitted for may long have another address.
     fn speaks(&self, key: Key, peer: SocketAddr) -> bool {
@@ -128,7 +133,7 @@ impl Udp {
     /// Sends a datagram on its flow's host socket.
     fn send(&self, packet: &IpPacket<'_>, key: Key, to: SocketAddr, payload: &[u8]) -> Result<(), Refusal> {
         let flow = self.flow(key)?;
-        flow.life.borrow_mut().sent(to.port(), Instant::now());
+        flow.life.borrow_mut().sent(to.port(), self.now());
         flow.remember(SocketAddr::new(packet.destination, to.port()));
         flow.socket.send(payload, to, travels_whole(packet), packet.hop_limit - 1).map_err(|error| {
             if too_big(&error) {
@@ -170,7 +175,7 @@ impl Udp {
         let flow = Rc::new(Flow {
             key,
             socket,
-            life: RefCell::new(Life::new(Instant::now())),
+            life: RefCell::new(Life::new(self.now())),
             peers: RefCell::default(),
             given_up: CancellationToken::new(),
             _alive: self.0.alive.clone(),
@@ -183,7 +188,7 @@ impl Udp {
 
     /// Gives up the flow that is missed least; false when each is a conversation that goes on.
     fn give_up_one(&self) -> bool {
-        let now = Instant::now();
+        let now = self.now();
         let mut flows = self.0.flows.borrow_mut();
         let least = flows
             .iter()
@@ -212,7 +217,7 @@ impl Udp {
 
     /// Whether the policy lets the guest speak with a peer, which it calls by this address. A denial is logged.
     fn permits(&self, peer: SocketAddr) -> bool {
-        let now = Instant::now().into_std();
+        let now = Clock::host();
         let verdict = self.0.context.policy.decide(Protocol::Udp, peer, now);
         if let Verdict::Deny(denial) = &verdict {
             self.0.context.policy.log(denial, now);
@@ -223,7 +228,7 @@ impl Udp {
 
     /// The same for a stranger who speaks first, of whom the log says nothing: the guest did not ask.
     fn allows(&self, peer: SocketAddr) -> bool {
-        let now = Instant::now().into_std();
+        let now = Clock::host();
         matches!(self.0.context.policy.decide(Protocol::Udp, peer, now), Verdict::Allow)
     }
 

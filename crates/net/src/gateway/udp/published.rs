@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Udp;
 use super::bound::{Bound, Local};
 use super::life::Life;
+use crate::gateway::clock::Clock;
 use crate::gateway::counters::Open;
 use crate::gateway::destination::{canonical, source_is_sane};
 use crate::gateway::{Kind, Reason};
@@ -131,33 +132,31 @@ impl Udp {
             number,
             target: SocketAddr::new(canonical(target.ip()), target.port()),
         };
-        let mut sweep = tokio::time::interval(SWEEP);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let clock = self.0.context.clock();
+        let sweep = clock.sleep(SWEEP);
+        tokio::pin!(sweep);
         loop {
             tokio::select! {
-                ready = self.room_and(&port.bound) => {
+                ready = port.ready() => {
                     ready?;
                     port.drain();
                     tokio::task::yield_now().await;
                 }
-                now = sweep.tick() => {
+                () = &mut sweep => {
+                    let now = clock.now();
                     let of_ours = |client: &Client| client.caller.0 == number && now >= client.life.end();
                     self.0.clients.borrow_mut().forget_where(of_ours);
+                    sweep.set(clock.sleep(SWEEP));
                 }
             }
         }
-    }
-
-    async fn room_and(&self, bound: &Bound) -> io::Result<()> {
-        self.room().await;
-        bound.inner.readable().await
     }
 
     /// Whether a guest's datagram is an answer to a client of a published port, to whom it goes then.
     pub(super) fn to_client(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> bool {
         let mut clients = self.0.clients.borrow_mut();
         let Some(client) = clients.by_ends.get_mut(&(from, to)) else { return false };
-        client.life.received(Instant::now());
+        client.life.received(self.now());
         let (_, address, local) = client.caller;
         if let Err(error) = client.bound.send(payload, address, local) {
             tracing::trace!(%error, client = %address, "answering a client of a published port");
@@ -190,6 +189,40 @@ impl Drop for Published {
 }
 
 impl Published {
+    /// Waits for a datagram, and for room to carry it. One for a guest that sleeps stays where it is, with as many after it as
+    /// the host keeps for this socket.
+    async fn ready(&self) -> io::Result<()> {
+        let clock = self.udp.0.context.clock();
+        if clock.frozen() {
+            tokio::select! {
+                () = clock.awake() => {}
+                asked = self.asked() => {
+                    asked?;
+                    clock.want();
+                    clock.awake().await;
+                }
+            }
+        }
+        self.udp.room().await;
+        self.bound.inner.readable().await
+    }
+
+    /// Waits for a datagram of a client that may come in; others are thrown away.
+    async fn asked(&self) -> io::Result<()> {
+        let context = &self.udp.0.context;
+        loop {
+            self.bound.inner.readable().await?;
+            let Ok(client) = self.bound.inner.try_peek_sender() else { continue };
+            let plain = SocketAddr::new(canonical(client.ip()), client.port());
+            if !matches!(context.policy.accept(Protocol::Udp, plain, self.bound.port), Verdict::Deny(_)) {
+                return Ok(());
+            }
+            context.counters.count(Reason::Denied);
+            // An error is told again by the next look.
+            self.bound.receive(&mut []).ok();
+        }
+    }
+
     fn drain(&self) {
         let inner = &self.udp.0;
         let mut scratch = inner.scratch.borrow_mut();
@@ -214,7 +247,7 @@ impl Published {
     /// As whom the guest sees a client; a new one is judged first. `None`: it is not let in.
     fn client(&self, address: SocketAddr, local: Option<Local>) -> Option<SocketAddr> {
         let context = &self.udp.0.context;
-        let now = Instant::now();
+        let now = self.udp.now();
         let caller = (self.number, address, local);
         let mut clients = self.udp.0.clients.borrow_mut();
         let clients = &mut *clients;
@@ -225,7 +258,7 @@ impl Published {
         }
         let plain = SocketAddr::new(canonical(address.ip()), address.port());
         if let Verdict::Deny(denial) = context.policy.accept(Protocol::Udp, plain, self.bound.port) {
-            context.policy.log(&denial, now.into_std());
+            context.policy.log(&denial, Clock::host());
             context.counters.count(Reason::Denied);
             return None;
         }

@@ -13,7 +13,7 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::dns::{Dns, Names, Open, Upstreams};
 use crate::gateway::outbound::Outbound;
-use crate::gateway::{Clock, Context, Counters, Limits};
+use crate::gateway::{Context, Counters, Limits};
 use crate::policy::Egress;
 
 struct Guest {
@@ -28,7 +28,6 @@ impl Guest {
         let (outbound, counters) = Outbound::for_test();
         let policy = Egress::new(Policy::allow_all()).unwrap();
         let context = Rc::new(Context {
-            clock: Clock::for_test(),
             outbound: outbound.clone(),
             counters: counters.clone(),
             policy: policy.clone(),

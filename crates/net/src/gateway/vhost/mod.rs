@@ -33,7 +33,7 @@ use vhost::vhost_user::{BackendReqHandler, Error as Protocol};
 
 use self::device::Device;
 use super::counters::Counters;
-use super::outbound::Outbound;
+use super::outbound::{Outbound, Taken};
 
 /// How long one message of the hypervisor may take to come whole, and an answer to be taken. They are sent in one piece.
 const MESSAGE: Duration = Duration::from_secs(1);
@@ -52,10 +52,12 @@ pub(super) enum Ended {
     Failed(#[from] io::Error),
 }
 
-/// Carries frames both ways until the hypervisor ends the connection; `take` gets what the guest sends.
+/// Carries frames both ways until the hypervisor ends the connection, to the guest those in `taken` first; `take` gets what the
+/// guest sends.
 pub(super) async fn run(
     stream: UnixStream,
     outbound: &Outbound,
+    taken: &mut Taken,
     counters: &Arc<Counters>,
     take: impl FnMut(&[u8]),
 ) -> Ended {
@@ -64,7 +66,7 @@ pub(super) async fn run(
     tokio::select! {
         ended = control(stream, &device) => ended.err().unwrap_or(Ended::Closed),
         () = transmit::run(&device, take) => Ended::Closed,
-        () = receive::run(&device, outbound) => Ended::Closed,
+        () = receive::run(&device, outbound, taken) => Ended::Closed,
     }
 }
 

@@ -9,24 +9,21 @@ use super::device::{Device, RECEIVE};
 use super::ring::{Broken, Ring};
 use crate::gateway::counters::{Counters, Reason};
 use crate::gateway::offload::{HEADER, header};
-use crate::gateway::outbound::{Buffer, Outbound, PREFIX};
+use crate::gateway::outbound::{Outbound, PREFIX, Taken};
 
 /// After so many bytes the guest is told of what it has already, so that it works while we copy, bytes.
 const EAGER: usize = 32 << 10;
 
-/// Moves frames from the queue to the guest, for ever.
-pub(super) async fn run(device: &Arc<Device>, outbound: &Outbound) {
-    let mut buffer = Buffer::new();
+/// Moves frames from the queue to the guest while it is awake, for ever.
+pub(super) async fn run(device: &Arc<Device>, outbound: &Outbound, taken: &mut Taken) {
     loop {
-        outbound.take(&mut buffer).await;
-        let mut rest = buffer.as_mut_slice();
-        while !rest.is_empty() {
-            let partial = device.partial_checksums();
-            let filled =
-                device.with(RECEIVE, |ring, memory| fill(ring, memory, &mut rest, partial, &device.counters));
-            if filled != Some(true) {
-                device.kicked(RECEIVE).await;
-            }
+        outbound.take(taken).await;
+        let partial = device.partial_checksums();
+        let filled = taken.give(|rest| {
+            device.with(RECEIVE, |ring, memory| fill(ring, memory, rest, partial, &device.counters))
+        });
+        if filled != Some(true) {
+            device.kicked(RECEIVE).await;
         }
     }
 }

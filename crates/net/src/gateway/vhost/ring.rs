@@ -56,6 +56,8 @@ pub(super) struct Ring {
     pub(super) call: Option<File>,
     pub(super) enabled: bool,
     broken: bool,
+    /// The guest has not been told of anything since the ring was started.
+    fresh: bool,
     /// Where to note what is written, if the hypervisor wants to know.
     pub(super) log: Option<Rc<Log>>,
     /// Of the chain that was looked at last; kept for its memory.
@@ -77,6 +79,7 @@ impl Ring {
             // A ring that was not started does nothing, whatever this says.
             enabled: true,
             broken: false,
+            fresh: false,
             log: None,
             pieces: Vec::with_capacity(CHAIN),
         }
@@ -111,6 +114,7 @@ impl Ring {
         let kick = pipe::Receiver::from_file_unchecked(kick).map_err(Protocol::ReqHandlerError)?;
         self.kick = Some(Rc::new(kick));
         self.broken = false;
+        self.fresh = true;
         self.queue.set_ready(true);
         // Nothing is ever in flight between two messages, but the ring itself is the truth after a restore.
         if let Ok(used) = self.queue.used_idx(memory.guest(), Ordering::Acquire) {
@@ -167,12 +171,12 @@ impl Ring {
         Ok(())
     }
 
-    /// Tells the guest what was given back, if it wants to know.
+    /// Tells the guest what was given back, if it wants to know. The first time always: a guest that woke may have missed what it
+    /// was told when it went to sleep, and would not ask again.
     pub(super) fn notify(&mut self, memory: &GuestMemoryMmap) -> std::result::Result<(), Broken> {
-        if !self.queue.needs_notification(memory).map_err(|_| Broken::Place)? {
-            return Ok(());
-        }
-        if let Some(call) = &self.call {
+        let wants = self.queue.needs_notification(memory).map_err(|_| Broken::Place)?;
+        let Some(call) = &self.call else { return Ok(()) };
+        if std::mem::take(&mut self.fresh) || wants {
             // It cannot be full before 2^64 notifications that nobody took, and then the guest is notified already.
             if let Err(error) = rustix::io::write(call, &1_u64.to_ne_bytes()) {
                 tracing::debug!(%error, "notifying the guest");

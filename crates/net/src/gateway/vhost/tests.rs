@@ -1,5 +1,7 @@
 //! Rings as a hostile guest writes them.
 
+mod sleep;
+
 use std::sync::Arc;
 
 use virtio_queue::desc::RawDescriptor;

@@ -43,7 +43,8 @@ pub fn measure() -> Result<()> {
     Ok(())
 }
 
-fn up(engine: &Engine) -> Result<f64> {
+/// `dhow up`, to the first Docker answer; seconds.
+pub(super) fn up(engine: &Engine) -> Result<f64> {
     let began = Instant::now();
     engine.up()?;
     ping(engine.docker().socket())?;
@@ -51,7 +52,7 @@ fn up(engine: &Engine) -> Result<f64> {
 }
 
 /// `GET /_ping`, answered with 200.
-fn ping(socket: &Path) -> Result<()> {
+pub(super) fn ping(socket: &Path) -> Result<()> {
     let mut stream = UnixStream::connect(socket).map_err(Error::io("connect to", socket))?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(Error::io("set up", socket))?;
     stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n").map_err(Error::io("write to", socket))?;

@@ -10,7 +10,7 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// Over what the processor time is measured.
 const OVER: Duration = Duration::from_secs(30);
 /// `USER_HZ`: what `/proc/PID/stat` counts in, 100 on every Linux.
-const TICKS: f64 = 100.0;
+pub(super) const TICKS: f64 = 100.0;
 
 /// Prints memory and processor time of each process, and of Dhow's own together.
 pub fn measure() -> Result<()> {
@@ -45,7 +45,7 @@ fn print(name: &str, [rss, pss, share]: [f64; 3]) {
 }
 
 /// User and system time, in ticks.
-fn ticks_of(pid: u32) -> f64 {
+pub(super) fn ticks_of(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in brackets may hold anything; what follows it is fields 3 and on.
     let fields = stat.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default();
@@ -53,7 +53,7 @@ fn ticks_of(pid: u32) -> f64 {
 }
 
 /// Resident and proportional memory, in megabytes.
-fn memory_of(pid: u32) -> (f64, f64) {
+pub(super) fn memory_of(pid: u32) -> (f64, f64) {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let of = |name: &str| {
         let line = rollup.lines().find(|line| line.starts_with(name));

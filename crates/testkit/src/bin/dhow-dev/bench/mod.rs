@@ -3,9 +3,12 @@
 
 mod boot;
 mod idle;
+mod memory;
 mod net;
 mod run;
+mod sleep;
 mod spread;
+mod translate;
 
 use clap::ValueEnum;
 use dhow_testkit::Result;
@@ -24,19 +27,28 @@ pub enum Bench {
     Run,
     /// Memory and processor time of an idle engine, by process
     Idle,
+    /// What a machine costs before, with and after a container that holds memory
+    Memory,
     /// The gateway, against QEMU's user network, passt and `ssh -L`
     Net,
+    /// A wake to the first Docker answer against a cold boot, and what an engine costs that is asleep
+    Sleep,
+    /// Programs of another architecture against the machine's own, in machines of both
+    Translate,
 }
 
 /// Measures what was asked for, or everything.
 pub fn bench(which: &[Bench]) -> Result<()> {
-    let all = [Bench::Boot, Bench::Run, Bench::Idle, Bench::Net];
+    let all = [Bench::Boot, Bench::Run, Bench::Idle, Bench::Memory, Bench::Net, Bench::Sleep, Bench::Translate];
     for bench in if which.is_empty() { &all } else { which } {
         match bench {
             Bench::Boot => boot::measure()?,
             Bench::Run => run::measure()?,
             Bench::Idle => idle::measure()?,
+            Bench::Memory => memory::measure()?,
             Bench::Net => net::measure()?,
+            Bench::Sleep => sleep::measure()?,
+            Bench::Translate => translate::measure()?,
         }
         println!();
     }

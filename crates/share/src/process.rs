@@ -1,0 +1,74 @@
+//! The process that serves one machine's shares: `dhow serve-shares MODE PATH …`, started by its supervisor with a listening socket as
+//! standard input and one end of a pair of sockets as standard output. On that it says a line when it is ready, and when the
+//! other end is closed, because the supervisor is done or dead, it ends.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use rustix::net::{AddressFamily, sockopt};
+
+use crate::fs::Server;
+use crate::{Error, Result, sandbox, vhost};
+
+/// Before a path that the guest may write to.
+pub(crate) const READ_WRITE: &str = "read-write";
+/// Before a path that it may only read.
+pub(crate) const READ_ONLY: &str = "read-only";
+
+/// Serves until the supervisor is gone. `words` are what follows the verb.
+///
+/// # Errors
+/// When it was not started as a supervisor does, a directory cannot be opened, or it cannot be confined.
+pub(crate) fn run(words: impl Iterator<Item = OsString>) -> Result<()> {
+    let shares = parse(words)?;
+    let listener = UnixListener::from(socket(rustix::stdio::stdin())?);
+    let mut life = UnixStream::from(socket(rustix::stdio::stdout())?);
+    let descriptors = sandbox::descriptors();
+    let each = || shares.iter().map(|(path, writable)| (path.as_path(), *writable));
+    let server = Server::new(each(), descriptors);
+    let server = server.map_err(|(path, errno)| Error::Top { path, source: errno.into() })?;
+    if let Some(missing) = sandbox::confine(each())? {
+        tracing::warn!("{missing}");
+    }
+    life.write_all(b"ready\n")?;
+    Ok(vhost::serve(&listener, &life, server)?)
+}
+
+fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Vec<(PathBuf, bool)>> {
+    let mut shares = Vec::new();
+    while let Some(mode) = words.next() {
+        let writable = match mode.to_str() {
+            Some(READ_WRITE) => true,
+            Some(READ_ONLY) => false,
+            _ => return Err(Error::BadStart("neither read-write nor read-only stands before a path")),
+        };
+        let path = words.next().map(PathBuf::from).filter(|path| path.is_absolute());
+        shares.push((path.ok_or(Error::BadStart("no absolute path"))?, writable));
+    }
+    if shares.is_empty() { Err(Error::BadStart("nothing to share")) } else { Ok(shares) }
+}
+
+fn socket(fd: impl AsFd) -> Result<OwnedFd> {
+    if sockopt::socket_domain(&fd) != Ok(AddressFamily::UNIX) {
+        return Err(Error::BadStart("standard input and output are no Unix sockets"));
+    }
+    Ok(fd.as_fd().try_clone_to_owned()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_shared_is_said_word_by_word() {
+        let parse = |words: &[&str]| parse(words.iter().map(OsString::from));
+        let both = parse(&["read-write", "/home/u", "read-only", "/data"]).unwrap();
+        assert_eq!(both, [(PathBuf::from("/home/u"), true), (PathBuf::from("/data"), false)]);
+        for bad in [&[][..], &["/home"], &["read-write"], &["read-write", "home"], &["rw", "/home"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}
