@@ -91,7 +91,7 @@ fn a_wrong_configuration_stops_up_before_anything_is_started() {
         |
       2 | cpu = 2
         | ^^^
-      unknown field `cpu`, expected one of `cpus`, `memory`, `disk`, `accelerator`
+      unknown field `cpu`, expected one of `arch`, `cpus`, `memory`, `disk`, `accelerator`
       try: write `machine.cpus` in HOME/config.toml, if that was meant
     "#);
     assert!(scene.daemon_pid().is_none());
