@@ -26,7 +26,9 @@ async fn sleep(net: &mut Net) {
 }
 
 async fn wake(net: &mut Net) {
+    let links = net.metrics().links;
     net.plug();
+    until("the next hypervisor is served", SECONDS, || net.metrics().links > links).await;
     net.handle().thaw().await;
 }
 
@@ -47,6 +49,8 @@ fn connections_go_on_after_a_wake() {
         served.read_exact(&mut word).unwrap();
         assert_eq!(&word, b"before");
         for round in 0..3_u8 {
+            // Linux acknowledges what it got within 40 ms, which is waited for.
+            tokio::time::sleep(NOTHING).await;
             sleep(net).await;
             assert!(!wanted(net).await, "nobody said anything");
             client.write_all(&[round; 100]).unwrap();
@@ -82,7 +86,7 @@ fn a_client_of_a_published_port_wakes_the_guest_and_is_served() {
             clients.push(client);
         }
         tokio::time::timeout(SECONDS, net.handle().wanted()).await.unwrap();
-        assert_eq!(net.handle().port_connections(), 20);
+        until("all are taken", SECONDS, || net.handle().port_connections() == 20).await;
         wake(net).await;
         for _ in 0..20 {
             let (mut served, _) = accept(&service);

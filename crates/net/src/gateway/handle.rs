@@ -82,7 +82,8 @@ impl Handle {
         self.ask(Command::Freeze).await;
     }
 
-    /// The guest is awake, and time goes on for it. Best after the hypervisor has connected and the guest runs.
+    /// The guest is awake, and time goes on for it. After the next hypervisor has shaken hands, or, where there is none since it
+    /// never went away, at any time: the end of a connection that began before is the end of the guest from now on.
     pub async fn thaw(&self) {
         self.ask(Command::Thaw).await;
     }
