@@ -42,24 +42,33 @@ fn events_tell_a_containers_life_as_it_happens() -> Result<()> {
     let scene = scene()?;
     let heard = tempfile::NamedTempFile::new().map_err(Error::io("create file in", "/tmp"))?;
     let mut events = scene.docker().command();
-    events.args(["events", "--filter", &format!("label={}", scene.mark()), "--format", "{{.Action}}"]);
+    let format = "{{.Actor.Attributes.name}} {{.Action}}";
+    events.args(["events", "--filter", &format!("label={}", scene.mark()), "--format", format]);
     events.stdout(heard.reopen().map_err(Error::io("open", heard.path()))?);
     let mut events = run::spawn(&mut events)?;
-    let told = || fs::read_to_string(heard.path()).unwrap_or_default();
-    // The subscription has no answer of its own: it stands when a first container is heard of.
-    let first = wait::until("the subscription to stand", common::PATIENCE, || {
-        scene.run(["--rm", busybox(), "true"]).ok().ok()?;
-        told().contains("destroy").then_some(told())
+    // What was told of one container: those before it may still have something to say.
+    let told = |name: &str| -> Vec<String> {
+        let heard = fs::read_to_string(heard.path()).unwrap_or_default();
+        let actions = heard.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let life = ["create", "start", "die", "destroy"];
+        actions.filter(|action| life.contains(action)).map(str::to_owned).collect()
+    };
+    let ended = |name: &str| told(name).last().is_some_and(|last| last == "destroy");
+    // The subscription has no answer of its own: it stands when something is heard of a container.
+    let mut tries = 0;
+    let stands = wait::until("the subscription to stand", common::PATIENCE, || {
+        tries += 1;
+        let name = scene.name(&format!("first-{tries}"));
+        scene.run(["--rm", "--name", &name, busybox(), "true"]).ok().ok()?;
+        (!told(&name).is_empty()).then_some(())
     });
-    let before = first?.len();
-    scene.run(["--rm", busybox(), "false"]).outcome()?;
-    let story = wait::until("the container's end to be told", common::PATIENCE, || {
-        told().get(before..).filter(|more| more.contains("destroy")).map(str::to_owned)
-    });
+    let name = scene.name("heard");
+    let ran = stands.and_then(|()| scene.run(["--rm", "--name", &name, busybox(), "false"]).outcome());
+    let end = wait::until("the container's end to be told", common::PATIENCE, || ended(&name).then_some(()));
     run::kill(&mut events);
-    let story = story?;
-    let life: Vec<&str> =
-        story.lines().filter(|word| ["create", "start", "die", "destroy"].contains(word)).collect();
+    ran?;
+    end?;
+    let life = told(&name);
     assert_eq!(life, ["create", "start", "die", "destroy"]);
     Ok(())
 }

@@ -64,6 +64,7 @@ fn two_machines_stand_behind_one_socket_and_neither_falls_with_the_other() -> Re
     engine.dhow(["config", "set", "workloads.placement", "foreign-machine"])?.ok()?;
     has_boot_assets(&engine)?;
     boots_only_when_a_workload_needs_it(&engine)?;
+    asks_for_the_full_id_where_a_short_one_is_ambiguous(&engine)?;
     builds_where_the_platform_is(&engine)?;
     keeps_a_compose_project_together(&engine)?;
     is_there_for_the_next_daemon(&engine)?;
@@ -120,6 +121,55 @@ fn boots_only_when_a_workload_needs_it(engine: &Engine) -> Result<()> {
             "{place}"
         );
     }
+    Ok(())
+}
+
+/// Rules 2.2, 2.3, 3.7: a prefix that is one container's in each machine is a conflict, which says what to do; a prune is of both.
+fn asks_for_the_full_id_where_a_short_one_is_ambiguous(engine: &Engine) -> Result<()> {
+    let docker = engine.docker();
+    let platform = foreign();
+    let create = |far: bool| match far {
+        true => docker.ok(["create", "--platform", &platform, Image::ForeignBusybox.name(), "true"]),
+        false => docker.ok(["create", busybox(), "true"]),
+    };
+    let mut near: Vec<String> = (0..6).map(|_| create(false)).collect::<Result<_>>()?;
+    near.push(docker.ok(["inspect", "-f", "{{.Id}}", "near"])?);
+    let mut far = vec![docker.ok(["inspect", "-f", "{{.Id}}", "far"])?];
+    let alone = |ids: &[String], digit: &str| ids.iter().filter(|id| id.starts_with(digit)).count() == 1;
+    let both = |near: &[String], far: &[String]| {
+        let digits = (0..16).map(|digit| format!("{digit:x}"));
+        digits.into_iter().find(|digit| alone(near, digit) && alone(far, digit))
+    };
+    // One of five or so does; after some dozens the digits of one machine would be used up.
+    let shared = loop {
+        match both(&near, &far) {
+            Some(digit) => break digit,
+            None if far.len() + near.len() > 60 => {
+                return Err(Error::Unexpected {
+                    what: "IDs by chance".to_owned(),
+                    said: format!("{near:?} {far:?}"),
+                });
+            }
+            None if far.len() > 8 => near.push(create(false)?),
+            None => far.push(create(true)?),
+        }
+    };
+    let (status, body) = get(engine, &format!("/containers/{shared}/json"))?;
+    assert!(status.starts_with("HTTP/1.1 409") && body.contains("full ID"), "{status} {body}");
+    let refused = docker.outcome(["rm", &shared])?;
+    assert!(!refused.status.success() && refused.complaint().contains("full ID"), "{refused}");
+    for id in near.iter().chain(&far) {
+        assert_eq!(&docker.ok(["inspect", "-f", "{{.Id}}", id])?, id);
+    }
+    let pruned = docker.ok(["container", "prune", "-f"])?;
+    let (kept_near, kept_far) = (near.len() - 1, 0);
+    for (at, id) in near.iter().enumerate() {
+        assert_eq!(pruned.contains(id.as_str()), at != kept_near, "{pruned}");
+    }
+    for (at, id) in far.iter().enumerate() {
+        assert_eq!(pruned.contains(id.as_str()), at != kept_far, "{pruned}");
+    }
+    assert_eq!(names(engine)?, ["far", "near"]);
     Ok(())
 }
 

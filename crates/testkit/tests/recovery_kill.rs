@@ -124,7 +124,7 @@ fn a_killed_dockerd_or_containerd_is_restarted_and_counted() -> Result<()> {
         engine
             .docker()
             .run(["run", "--rm", "--privileged", "--pid=host", busybox(), "sh", "-c", &kill])
-            .limit(Duration::from_secs(30))
+            .limit(Duration::from_secs(10))
             .outcome()
             .ok();
         engine.wait_status(&format!("the restart of {service} to be counted"), PATIENCE, |status| {

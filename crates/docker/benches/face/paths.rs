@@ -167,6 +167,7 @@ pub fn serve(listen: &Path, upstream: &Path) {
             let stream = tokio::net::UnixStream::connect(&self.0).await;
             let stream =
                 stream.map_err(|error| Unavailable { what: error.to_string(), run: "dhow up".into() })?;
+            dhow_docker::widen(&stream);
             Ok(Box::new(stream))
         }
 
@@ -194,8 +195,7 @@ pub fn serve(listen: &Path, upstream: &Path) {
     }
 
     let processors = std::thread::available_parallelism().unwrap().get();
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(dhow_docker::threads(processors)).enable_all().build().unwrap();
+    let runtime = dhow_docker::runtime(processors).unwrap();
     let (listen, upstream) = (listen.to_owned(), upstream.to_owned());
     // On a worker, as in the daemon: the thread of `block_on` is woken through another one.
     let serving = runtime.spawn(async move {

@@ -29,6 +29,9 @@ use dhow_testkit::description::{Description, Operation};
 use plans::Plan;
 use scene::Pair;
 
+/// How often a call that races within dockerd is made again before its difference counts.
+const RACES: usize = 5;
+
 /// 3.1, 3.3: every operation, with each of its parameters.
 #[test]
 #[ignore = "needs root, fetches packages: ./dev test face"]
@@ -87,7 +90,11 @@ impl<'a> Suite<'a> {
             }
             let known = self.pair.differences.len();
             let mut answers = self.pair.compare(plan.operation, &case.label, &case.call, plan.leave);
-            if plan.races && self.pair.differences.len() > known {
+            // What two dockerds do differently by chance they do not do so each time.
+            for _ in 0..RACES {
+                if !plan.races || self.pair.differences.len() == known {
+                    break;
+                }
                 self.pair.differences.truncate(known);
                 self.pair.prepare(&plan.before);
                 answers = self.pair.compare(plan.operation, &case.label, &case.call, plan.leave);

@@ -21,7 +21,7 @@ pub struct Plan {
     /// More calls, good or bad.
     pub more: Vec<Call>,
     pub leave: Leave,
-    /// dockerd's own answer depends on what it still tidies up behind the scene: asked again, both agree.
+    /// dockerd's own answer depends on which of its own tasks is first: asked again, both agree.
     pub races: bool,
     /// Why dockerd takes no call of this operation here.
     pub refused: Option<&'static str>,

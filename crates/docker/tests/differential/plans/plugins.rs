@@ -42,7 +42,8 @@ pub fn plans() -> Vec<Plan> {
             .refused(NO_REGISTRY)
             .value("remote", "localhost:1/y")
             .value("X-Registry-Auth", "e30="),
-        plan("POST /plugins/{name}/push", "POST /plugins/fresh/plugin/push").in_any_order(),
+        // The first layer that fails ends the others, wherever they are.
+        plan("POST /plugins/{name}/push", "POST /plugins/fresh/plugin/push").in_any_order().races(),
         plan("DELETE /plugins/{name}", "DELETE /plugins/fresh/plugin").before(&[
             "?DELETE /plugins/fresh/plugin?force=1",
             "POST /plugins/create?name=fresh/plugin @plugin",
