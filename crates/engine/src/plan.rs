@@ -125,7 +125,8 @@ pub fn shares(config: &Config) -> Vec<Share> {
     if !cfg!(target_os = "linux") {
         return Vec::new();
     }
-    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    // A user without a home shares none; a directory that the configuration names must be there.
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_dir());
     let mut named = config.files.shares.resolve(home.as_deref());
     let real = named.iter().filter_map(|share| {
         let path = std::fs::canonicalize(&share.path).ok().filter(|path| *path != share.path)?;

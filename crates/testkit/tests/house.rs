@@ -13,7 +13,7 @@ use serde_json::Value;
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["dhow-model", "dhow-proto"]),
     (1, &["dhow-home", "dhow-route-helper"]),
-    (2, &["dhow-channel", "dhow-assets", "dhow-hypervisor", "dhow-net"]),
+    (2, &["dhow-channel", "dhow-assets", "dhow-hypervisor", "dhow-net", "dhow-share"]),
     (3, &["dhow-supervisor", "dhow-engine"]),
     (4, &["dhow-docker", "dhow-verify"]),
     (5, &["dhow-daemon", "dhow-cli"]),
