@@ -56,6 +56,9 @@ impl Engine {
     /// When the client programs cannot be had.
     pub fn prepare_at(home: &Path) -> Result<Self> {
         let mut engine = Self::at(home)?;
+        // What an engine shares by default.
+        let user = home.with_file_name("user");
+        fs::create_dir_all(&user).map_err(Error::io("create directory", &user))?;
         engine.stops = true;
         Ok(engine)
     }
@@ -67,7 +70,10 @@ impl Engine {
     pub fn prepare_for(user: u32) -> Result<Self> {
         let mut engine = Self::prepare()?;
         let top = engine.home.parent().unwrap_or(&engine.home).to_path_buf();
-        std::os::unix::fs::chown(&top, Some(user), Some(user)).map_err(Error::io("give away", &top))?;
+        for place in [top, engine.home.with_file_name("user")] {
+            std::os::unix::fs::chown(&place, Some(user), Some(user))
+                .map_err(Error::io("give away", &place))?;
+        }
         let user = user.to_string();
         let runner =
             ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--inh-caps=-all", "--"];
