@@ -79,10 +79,20 @@ impl Ground {
         let settings = format!(
             "version: 0.1\\nstorage: {{filesystem: {{rootdirectory: /srv/images}}}}\\nhttp: {{addr: \"{REGISTRY}\"}}\\n"
         );
-        let script = format!("printf '{settings}' >/tmp/config.yml; exec docker-registry serve /tmp/config.yml");
+        let script =
+            format!("printf '{settings}' >/tmp/config.yml; exec docker-registry serve /tmp/config.yml");
         let docker = self.docker();
         docker.ok([
-            "run", "-d", "--name", "registry", "--network", "host", Image::Registry.name(), "sh", "-c", &script,
+            "run",
+            "-d",
+            "--name",
+            "registry",
+            "--network",
+            "host",
+            Image::Registry.name(),
+            "sh",
+            "-c",
+            &script,
         ])?;
         docker.ok(["tag", Image::ForeignBusybox.name(), &pulled()])?;
         let push = || docker.run(["push", "-q", &pulled()]).limit(PATIENCE).outcome();
@@ -106,12 +116,22 @@ impl Ground {
     fn come(&self, way: &str) -> Result<Outcome> {
         let (docker, platform, here) = (self.docker(), platform(), self.scratch.path());
         let run = match way {
-            "create" => docker.run(["run", "--rm", "--platform", &platform, Image::ForeignBusybox.name(), "uname", "-m"]),
+            "create" => docker.run([
+                "run",
+                "--rm",
+                "--platform",
+                &platform,
+                Image::ForeignBusybox.name(),
+                "uname",
+                "-m",
+            ]),
             "classic build" => docker
                 .run(["build", "-q", "--no-cache", "--platform", &platform])
                 .arg(here)
                 .env("DOCKER_BUILDKIT", "0"),
-            "buildx build" => docker.run(["buildx", "build", "--no-cache", "--platform", &platform]).arg(here),
+            "buildx build" => {
+                docker.run(["buildx", "build", "--no-cache", "--platform", &platform]).arg(here)
+            }
             "compose" => docker.run(["compose", "-f"]).arg(here.join("compose.yaml")).args(["up", "-d"]),
             _ => {
                 docker.run(["pull", "-q", "--platform", &platform, &pulled()]).limit(PATIENCE).ok()?;
@@ -149,7 +169,9 @@ impl Ground {
 
     /// Waits until what the guest says of its one translator is so; null: it has none.
     fn wait_guest(&self, what: &str, wanted: impl Fn(&serde_json::Value) -> bool) -> Result<()> {
-        self.engine.wait_status(what, PATIENCE, |status| wanted(&status.machine()["translators"][0])).map(drop)
+        self.engine
+            .wait_status(what, PATIENCE, |status| wanted(&status.machine()["translators"][0]))
+            .map(drop)
     }
 
     /// A container that may do anything in the guest.
@@ -166,14 +188,16 @@ impl Ground {
     fn refuses(&self, witness: &Witness, spoiled: &str, reason: &str) -> Result<()> {
         self.refuses_each_way(witness, spoiled, reason)?;
         let listed = self.engine.dhow(["translator", "list"])?.limit(REFUSAL).ok()?.text();
-        let told = reason.strip_prefix("is there, but the running machine does not use it: ").unwrap_or(reason);
+        let told =
+            reason.strip_prefix("is there, but the running machine does not use it: ").unwrap_or(reason);
         assert!(one_line(&listed).contains(told), "{spoiled}: {listed}");
         Ok(())
     }
 
     /// Every way is refused, for this reason, with all that an error must name; natives go on.
     fn refuses_each_way(&self, witness: &Witness, spoiled: &str, reason: &str) -> Result<()> {
-        let hint = if reason.contains("does not use it") { "dhow doctor" } else { "dhow translator provision qemu" };
+        let hint =
+            if reason.contains("does not use it") { "dhow doctor" } else { "dhow translator provision qemu" };
         let file = self.file.display().to_string();
         for way in WAYS {
             let outcome = self.come(way)?;
@@ -253,9 +277,13 @@ const FILES: [(&str, &str, Spoil); 8] = [
     ("missing", "does not exist", |ground| clear(&ground.file)),
     ("not executable", "is not executable", |ground| ground.put(&ground.good, 0o644)),
     ("dynamic", "is linked dynamically", |ground| ground.put(&dynamic()?, 0o755)),
-    ("of another architecture", "is a program for", |ground| ground.put(&program(Image::ForeignBusybox)?, 0o755)),
+    ("of another architecture", "is a program for", |ground| {
+        ground.put(&program(Image::ForeignBusybox)?, 0o755)
+    }),
     ("truncated", "is truncated", |ground| ground.put(&ground.good[..ground.good.len() / 2], 0o755)),
-    ("no program", "is not a 64-bit ELF program", |ground| ground.put(b"#!/bin/sh\nexec qemu \"$@\"\n", 0o755)),
+    ("no program", "is not a 64-bit ELF program", |ground| {
+        ground.put(b"#!/bin/sh\nexec qemu \"$@\"\n", 0o755)
+    }),
     ("a directory", "is a directory", |ground| {
         clear(&ground.file)?;
         fs::create_dir(&ground.file).map_err(Error::io("create directory", &ground.file))
@@ -283,7 +311,7 @@ fn program(image: Image) -> Result<Vec<u8>> {
 
 /// Spec 1.4, 1.5, issue 6: the campaign.
 #[test]
-#[ignore = "boots an engine: ./dev test machine"]
+#[ignore = "boots an engine: ./dev test campaign"]
 fn a_translator_that_cannot_serve_refuses_the_other_architecture_precisely_and_nothing_else() -> Result<()> {
     let ground = Ground::new()?;
     let witness = Witness::new(ground.docker())?;
@@ -314,7 +342,8 @@ fn gone_on_the_host_and_registered_in_the_guest(ground: &Ground, witness: &Witne
     ground.refuses_each_way(witness, "gone on the host", "does not exist")?;
     let doctor = ground.doctor()?;
     assert!(doctor.contains("registered in the guest, and on this host"), "{doctor}");
-    ground.wait_guest("the guest to have it still", |one| one["name"] == "qemu" && one["problem"].is_null())?;
+    ground
+        .wait_guest("the guest to have it still", |one| one["name"] == "qemu" && one["problem"].is_null())?;
     place::write(&config, before)?;
     ground.wait_guest("the guest to let it go", serde_json::Value::is_null)
 }

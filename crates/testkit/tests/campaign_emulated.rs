@@ -7,7 +7,9 @@ use std::fs;
 use std::time::Duration;
 
 use common::PATIENCE;
-use dhow_testkit::{Docker, Engine, Error, Image, Outcome, Result, Run, Server, debian, images, place, serve};
+use dhow_testkit::{
+    Docker, Engine, Error, Image, Outcome, Result, Run, Server, debian, images, place, serve,
+};
 
 /// Boot assets and translators are made from packages.
 const BUILD: Duration = Duration::from_secs(600);
@@ -27,7 +29,7 @@ fn run(docker: &Docker, image: Image, arch: &str, args: &[&str]) -> Result<Outco
 
 /// Issue 6, point 3.
 #[test]
-#[ignore = "boots an engine of the other architecture: ./dev test machine"]
+#[ignore = "boots an engine of the other architecture: ./dev test campaign"]
 fn a_native_machine_of_the_other_architecture_runs_both_and_says_that_it_is_emulated() -> Result<()> {
     let engine = Engine::prepare()?;
     let (guest, host) = (images::foreign(), images::native());
@@ -158,7 +160,10 @@ fn takes_a_file_from_a_locked_address(engine: &Engine) -> Result<()> {
     };
     let wrong = provision(&"0".repeat(64))?;
     assert_ne!(wrong.code(), Some(0), "{wrong}");
-    assert!(wrong.complaint().contains(digest) && wrong.complaint().contains("nothing was placed"), "{wrong}");
+    assert!(
+        wrong.complaint().contains(digest) && wrong.complaint().contains("nothing was placed"),
+        "{wrong}"
+    );
     let place = engine.home().join("runtime/bin/FEX");
     assert!(!place.exists());
     // Nothing uses what no list names, and that is said.
@@ -184,7 +189,16 @@ fn takes_a_file_from_a_locked_address(engine: &Engine) -> Result<()> {
 fn keeps_its_disk_when_it_becomes_the_hosts(engine: &Engine) -> Result<()> {
     let (guest, host, docker) = (images::foreign(), images::native(), engine.docker());
     docker.ok(["volume", "create", "kept"])?;
-    docker.ok(["run", "--rm", "-v", "kept:/kept", OURS.name(), "sh", "-c", "uname -m > /kept/machine; sync"])?;
+    docker.ok([
+        "run",
+        "--rm",
+        "-v",
+        "kept:/kept",
+        OURS.name(),
+        "sh",
+        "-c",
+        "uname -m > /kept/machine; sync",
+    ])?;
     engine.dhow(["config", "set", "machine.arch", "host"])?.ok()?;
     let said = engine.dhow(["up", "--no-progress"])?.limit(PATIENCE).ok()?.complaint();
     let words: Vec<&str> = said.split_whitespace().collect();
