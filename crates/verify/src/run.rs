@@ -181,7 +181,6 @@ impl Gates<'_, '_> {
                 continue;
             }
             tell(&format!("C: {name}"));
-            let began = Instant::now();
             let (docker, request) = (self.docker, self.request);
             let built = |image: Result<String, String>, arch| async move {
                 match image {
@@ -190,7 +189,9 @@ impl Gates<'_, '_> {
                 }
             };
             let image = self.images.made(crate::Image::Busybox, arch, tell).await;
+            let began = Instant::now();
             let seen = built(image, arch).await;
+            let took = millis(began);
             let mut judged = judge(&project::built(arch), None, &seen);
             let mut beside = None;
             if judged.verdict == Verdict::Fail {
@@ -199,14 +200,14 @@ impl Gates<'_, '_> {
                 beside = Some(control.verdict);
                 judged = compared(judged, Some(&control));
             }
-            self.push_seen(Gate::C, name, about, judged, &seen, began, beside);
+            self.push_seen(Gate::C, name, about, judged, &seen, took, beside);
         }
         tell(&format!("C: {}", project::NAME));
-        let began = Instant::now();
         let both = (
             self.images.made(crate::Image::Busybox, native, tell).await,
             self.images.made(crate::Image::Busybox, arch, tell).await,
         );
+        let began = Instant::now();
         let seen = match both {
             (Ok(ours), Ok(theirs)) => {
                 project::mixed(
@@ -218,8 +219,9 @@ impl Gates<'_, '_> {
             }
             (Err(why), _) | (_, Err(why)) => Seen::nothing(End::NoImage(why)),
         };
+        let took = millis(began);
         let judged = judge(&project::expected(native, arch), None, &seen);
-        self.push_seen(Gate::C, project::NAME, project::ABOUT, judged, &seen, began, None);
+        self.push_seen(Gate::C, project::NAME, project::ABOUT, judged, &seen, took, None);
     }
 
     /// One program. `native`: the architecture to try it with, too, if it fails.
@@ -231,8 +233,11 @@ impl Gates<'_, '_> {
         tell: &mut Tell<'_>,
     ) -> Verdict {
         tell(&format!("{}: {}", check.gate, check.name));
+        // That an image is made and loaded is no part of how long its program takes.
+        let ready = self.images.of(check, arch, tell).await;
         let began = Instant::now();
-        let seen = self.seen(check, arch, tell).await;
+        let seen = self.seen(check, arch, ready).await;
+        let took = millis(began);
         let mut judged = judge(&timed(&check.expect), check.gap.as_ref(), &seen);
         let mut beside = None;
         if judged.verdict == Verdict::Fail
@@ -240,17 +245,19 @@ impl Gates<'_, '_> {
             && let Some(control) = checks::programs(native, None).into_iter().find(|c| c.name == check.name)
         {
             tell(&format!("{}: {} failed; trying it without translation", check.gate, check.name));
-            let control = judge(&timed(&control.expect), None, &self.seen(&control, native, tell).await);
+            let ready = self.images.of(&control, native, tell).await;
+            let control = judge(&timed(&control.expect), None, &self.seen(&control, native, ready).await);
             beside = Some(control.verdict);
             judged = compared(judged, Some(&control));
         }
         let verdict = judged.verdict;
-        self.push_seen(check.gate, check.name, check.about, judged, &seen, began, beside);
+        self.push_seen(check.gate, check.name, check.about, judged, &seen, took, beside);
         verdict
     }
 
-    async fn seen(&mut self, check: &Check, arch: Arch, tell: &mut Tell<'_>) -> Seen {
-        let (image, command) = match self.images.of(check, arch, tell).await {
+    /// `ready`: image and command.
+    async fn seen(&self, check: &Check, arch: Arch, ready: Result<(String, Vec<String>), String>) -> Seen {
+        let (image, command) = match ready {
             Ok(found) => found,
             Err(why) => return Seen::nothing(End::NoImage(why)),
         };
@@ -305,7 +312,7 @@ impl Gates<'_, '_> {
 
     fn push(&mut self, gate: Gate, name: &str, about: &str, judged: Judged, native: Option<Verdict>) {
         let nothing = Seen::nothing(End::Refused(String::new()));
-        self.push_seen(gate, name, about, judged, &nothing, Instant::now(), native);
+        self.push_seen(gate, name, about, judged, &nothing, 0, native);
     }
 
     #[allow(clippy::too_many_arguments, reason = "the fields of one record")]
@@ -316,7 +323,7 @@ impl Gates<'_, '_> {
         about: &str,
         judged: Judged,
         seen: &Seen,
-        began: Instant,
+        took_ms: u64,
         native: Option<Verdict>,
     ) {
         self.report.checks.push(CheckReport {
@@ -325,7 +332,7 @@ impl Gates<'_, '_> {
             about: about.to_owned(),
             verdict: Some(judged.verdict),
             reason: judged.reason,
-            took_ms: millis(began),
+            took_ms,
             exit: if let End::Exited(exit) = seen.end { Some(exit) } else { None },
             stdout: tail(&seen.stdout),
             stderr: tail(&seen.stderr),
