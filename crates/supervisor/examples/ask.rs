@@ -54,6 +54,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 fn show(what: &str, steps: &[Step]) {
     println!("{what}:");
     for step in steps {
-        println!("  {:>9} {:>8.1} ms  {}", step.name, f64::from(u32::try_from(step.took_us).unwrap_or(0)) / 1000.0, step.detail);
+        println!(
+            "  {:>9} {:>8.1} ms  {}",
+            step.name,
+            f64::from(u32::try_from(step.took_us).unwrap_or(0)) / 1000.0,
+            step.detail
+        );
     }
 }
