@@ -13,6 +13,9 @@ use crate::{Error, Result, mounts, tool};
 /// A large and badly damaged file system takes its time.
 pub const LIMIT: Duration = Duration::from_secs(3600);
 
+/// So often a repair may go on where it ended early.
+const RUNS: u32 = 3;
+
 /// How an e2fsck ended (e2fsck(8), EXIT CODE).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
@@ -44,6 +47,23 @@ pub fn run(device: &Path, options: &[&str], limit: Duration, reaper: &Reaper) ->
     Ok(Ended { status, said })
 }
 
+/// Repairs whatever can be repaired, at any price. A run that had to take a copy of the superblock and replay the journal ends
+/// early, and the next one goes on from there.
+pub fn force(device: &Path, reaper: &Reaper) -> Result<Ended> {
+    let mut repaired = 0;
+    let mut ended = run(device, &["-f", "-y"], LIMIT, reaper)?;
+    for _ in 1..RUNS {
+        if ended.is_sound() {
+            break;
+        }
+        repaired |= ended.status & 3;
+        let again = run(device, &["-f", "-y"], LIMIT, reaper)?;
+        ended = Ended { status: again.status, said: format!("{}\n{}", ended.said, again.said) };
+    }
+    ended.status |= repaired;
+    Ok(ended)
+}
+
 /// Checks a disk that is not mounted: reads it, or repairs it, first what is safe and then whatever is left.
 pub fn check(device: &Path, repair: bool, reaper: &Reaper) -> Result<CheckDataReply> {
     let text = fs::read_to_string("/proc/self/mounts").map_err(Error::file("read", "/proc/self/mounts"))?;
@@ -58,7 +78,7 @@ pub fn check(device: &Path, repair: bool, reaper: &Reaper) -> Result<CheckDataRe
     if safe.is_sound() {
         return Ok(told(&safe, &safe.said));
     }
-    let all = run(device, &["-f", "-y"], LIMIT, reaper)?;
+    let all = force(device, reaper)?;
     Ok(told(&all, &format!("{}\n{}", safe.said, all.said)))
 }
 

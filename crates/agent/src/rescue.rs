@@ -16,7 +16,7 @@ use crate::{Error, Result, check, console, data, settings};
 /// Makes whatever is left of the disk readable and mounts it; answers what a reader may want to know.
 pub fn attach(disk: &Disk, reaper: &Reaper) -> Result<String> {
     fs::create_dir_all(data::MOUNT).map_err(Error::file("make", data::MOUNT))?;
-    let ended = check::run(&disk.device, &["-f", "-y"], check::LIMIT, reaper)?;
+    let ended = check::force(&disk.device, reaper)?;
     console::line(format!("dhow: rescue: e2fsck ended with status {}: {}", ended.status, ended.said));
     let how = mounted(disk).map_err(|first| Error::DataBroken {
         disk: disk.device.clone(),
