@@ -35,7 +35,7 @@ struct Choice {
 /// Follows the directory until the receiver is gone.
 pub async fn follow(home: Home, guest: Arch, mut agent: Agent, heard: mpsc::Sender<Heard>) {
     let mut seen = None;
-    let mut held: Vec<String> = Vec::new();
+    let mut held: Vec<TranslatorFile> = Vec::new();
     let mut complained = String::new();
     loop {
         // Not while the machine sleeps.
@@ -80,7 +80,7 @@ async fn hand_over(
     home: &Home,
     guest: Arch,
     agent: &mut Agent,
-    held: &mut Vec<String>,
+    held: &mut Vec<TranslatorFile>,
     first: bool,
 ) -> Result<(proto::Translators, Vec<String>), String> {
     let Choice { files, warnings } = match home.read_config() {
@@ -95,7 +95,8 @@ async fn hand_over(
     };
     let mut wanted = Vec::new();
     for (file, content) in files {
-        if !held.contains(&file.sha256) {
+        // The guest keeps it under its name: the same file may be another translator's, too.
+        if !held.contains(&file) {
             tracing::info!(translator = %file.name, serves = %file.serves, bytes = file.size, "handing a translator to the guest");
             agent.put_translator(parts(file.clone(), content)).await?;
         }
@@ -103,7 +104,7 @@ async fn hand_over(
     }
     // What is not used is not kept there.
     held.clear();
-    held.extend(wanted.iter().map(|file| file.sha256.clone()));
+    held.extend(wanted.iter().cloned());
     match agent.use_translators(wanted).await {
         Ok(translators) => Ok((translators, warnings)),
         Err(why) => {
