@@ -2,6 +2,7 @@
 //! spread; on a busy machine only their ratios mean something. A bench never fails by being slow.
 
 mod boot;
+mod files;
 mod idle;
 mod memory;
 mod net;
@@ -29,6 +30,8 @@ pub enum Bench {
     Idle,
     /// What a machine costs before, with and after a container that holds memory
     Memory,
+    /// A shared directory against the guest's own disk
+    Files,
     /// The gateway, against QEMU's user network, passt and `ssh -L`
     Net,
     /// A wake to the first Docker answer against a cold boot, and what an engine costs that is asleep
@@ -39,13 +42,14 @@ pub enum Bench {
 
 /// Measures what was asked for, or everything.
 pub fn bench(which: &[Bench]) -> Result<()> {
-    let all = [Bench::Boot, Bench::Run, Bench::Idle, Bench::Memory, Bench::Net, Bench::Sleep, Bench::Translate];
+    let all = [Bench::Boot, Bench::Run, Bench::Idle, Bench::Memory, Bench::Files, Bench::Net, Bench::Sleep, Bench::Translate];
     for bench in if which.is_empty() { &all } else { which } {
         match bench {
             Bench::Boot => boot::measure()?,
             Bench::Run => run::measure()?,
             Bench::Idle => idle::measure()?,
             Bench::Memory => memory::measure()?,
+            Bench::Files => files::measure()?,
             Bench::Net => net::measure()?,
             Bench::Sleep => sleep::measure()?,
             Bench::Translate => translate::measure()?,
