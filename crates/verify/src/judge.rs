@@ -9,6 +9,7 @@
 //! ```
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -200,6 +201,23 @@ pub fn compared(judged: Judged, native: Option<&Judged>) -> Judged {
             ),
         },
     }
+}
+
+/// How many times slower than without translation a program may be before the translator counts as hanging: QEMU's user mode takes up to 30
+/// times as long for what computes.
+const SLOWER: u32 = 60;
+
+/// A program that was not done in its time, beside how long the same took without translation: where that is no small part of the time that it
+/// had, the computer is too busy to tell a hang from patience.
+#[must_use]
+pub fn in_time(judged: Judged, limit: Duration, native: Duration) -> Judged {
+    if native.saturating_mul(SLOWER) <= limit {
+        return judged;
+    }
+    let (limit, native) = (limit.as_secs(), native.as_secs());
+    let reason =
+        format!("not done within {limit} s on a computer that takes {native} s for it without translation");
+    Judged { verdict: Verdict::Infra, reason }
 }
 
 /// Words of runc and of shells when the kernel knows no way to run a program (`ENOEXEC`): then no translator ran, right or wrong.

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use super::*;
 
 fn seen(end: End, stdout: &str, stderr: &str) -> Seen {
@@ -90,6 +88,18 @@ fn what_fails_without_translation_too_is_nobodys_failure() {
     ] {
         let native = native.map(of);
         assert_eq!(compared(of(foreign), native.as_ref()).verdict, expected, "{foreign} beside {native:?}");
+    }
+}
+
+/// Spec 10.2: a computer that is too busy is no translator's fault, and a hang is one on a computer that is not.
+#[test]
+fn a_hang_is_told_from_a_slow_computer() {
+    let hung = || Judged { verdict: Verdict::Fail, reason: "hung".to_owned() };
+    let limit = Duration::from_secs(300);
+    for (native, verdict) in
+        [(0, Verdict::Fail), (5, Verdict::Fail), (6, Verdict::Infra), (300, Verdict::Infra)]
+    {
+        assert_eq!(in_time(hung(), limit, Duration::from_secs(native)).verdict, verdict, "{native} s");
     }
 }
 

@@ -10,9 +10,9 @@ use crate::judge::{Expect, Text};
 use crate::seen::{End, Seen};
 
 /// For a build under software emulation twice over.
-const BUILD: Duration = Duration::from_secs(300);
+const BUILD: Duration = Duration::from_secs(900);
 /// For a small program.
-const SHORT: Duration = Duration::from_secs(120);
+const SHORT: Duration = Duration::from_secs(300);
 /// How often an output is looked at that something is waited for in.
 const LOOK: Duration = Duration::from_millis(300);
 

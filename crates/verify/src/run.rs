@@ -9,7 +9,7 @@ use crate::checks::{self, Check, Gate};
 use crate::docker::{Docker, Spec};
 use crate::error::Result;
 use crate::images::{Images, Source};
-use crate::judge::{Expect, Judged, Text, Verdict, compared, judge};
+use crate::judge::{Expect, Judged, Text, Verdict, compared, in_time, judge};
 use crate::project;
 use crate::report::{
     CheckReport, Counts, FORMAT, Outcome, Report, Surroundings, TranslatorReport, day, tail,
@@ -246,9 +246,13 @@ impl Gates<'_, '_> {
         {
             tell(&format!("{}: {} failed; trying it without translation", check.gate, check.name));
             let ready = self.images.of(&control, native, tell).await;
+            let alone = Instant::now();
             let control = judge(&timed(&control.expect), None, &self.seen(&control, native, ready).await);
             beside = Some(control.verdict);
             judged = compared(judged, Some(&control));
+            if let (End::TimedOut(limit), Verdict::Fail) = (&seen.end, judged.verdict) {
+                judged = in_time(judged, *limit, alone.elapsed());
+            }
         }
         let verdict = judged.verdict;
         self.push_seen(check.gate, check.name, check.about, judged, &seen, took, beside);

@@ -64,9 +64,9 @@ pub struct Public {
 }
 
 /// For programs that are small.
-const SHORT: Duration = Duration::from_secs(120);
+const SHORT: Duration = Duration::from_secs(300);
 /// For interpreters and compilers under software emulation twice over.
-const LONG: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_secs(900);
 
 impl Check {
     fn new(gate: Gate, name: &'static str, about: &'static str, image: Image, command: Vec<String>) -> Self {
@@ -95,7 +95,7 @@ impl Check {
         self
     }
 
-    fn as_user(mut self, user: &'static str) -> Self {
+    fn run_as(mut self, user: &'static str) -> Self {
         self.user = user;
         self
     }

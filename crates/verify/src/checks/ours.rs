@@ -23,13 +23,13 @@ pub(super) fn checks(arch: Arch, translator: Option<&Translator>) -> Vec<Check> 
     let ours =
         |name, about, command: &[&str]| Check::new(Gate::B, name, about, Image::Programs, words(command));
     let mut checks = vec![
-        ours("setuid", "a set-user-ID program gets its owner's rights", &["/setuid"]).as_user(USER).gap(
+        ours("setuid", "a set-user-ID program gets its owner's rights", &["/setuid"]).run_as(USER).gap(
             translator,
             "set-user-ID",
             Expect::says("").exits(&[USER_STATUS]),
         ),
         ours("unreadable", "a program that may be executed and not read", &["/unreadable"])
-            .as_user(USER)
+            .run_as(USER)
             .expects(Expect::says("").exits(&[USER_STATUS]))
             .gap(
                 translator,

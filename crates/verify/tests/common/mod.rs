@@ -109,7 +109,7 @@ impl Fake {
                 mirror: Some("http://127.0.0.1:1/debian".to_owned()),
             },
             keep: false,
-            at_most: Some(std::time::Duration::from_secs(2)),
+            at_most: Some(std::time::Duration::from_secs(20)),
             pull: PULL,
             serving: Serving::default(),
             surroundings: Surroundings::default(),
