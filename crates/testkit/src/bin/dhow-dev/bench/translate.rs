@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dhow_testkit::{Docker, Engine, Error, Image, Result, images, wait};
+use dhow_testkit::{Docker, Engine, Error, Image, Result, images};
 
 use serde_json::Value;
 
@@ -94,16 +94,13 @@ fn compare(docker: &Docker, guest: &str, served: &str) -> Result<()> {
     for side in &sides {
         side.start(docker)?;
     }
-    let mut all = vec![("docker run", [Spread::default(), Spread::default()])];
-    all.extend(WORKS.map(|(name, _)| (name, [Spread::default(), Spread::default()])));
+    let names = ["docker run"].into_iter().chain(WORKS.map(|(name, _)| name));
+    let mut all: Vec<_> = names.map(|name| (name, [Spread::default(), Spread::default()])).collect();
     for _ in 0..ROUNDS {
-        for (name, spreads) in &mut all {
-            let work = WORKS.iter().find(|(known, _)| known == name);
-            for (side, spread) in sides.iter().zip(spreads) {
-                spread.add(match work {
-                    Some((_, script)) => side.work(docker, script)?,
-                    None => side.run(docker)?,
-                });
+        for (at, side) in sides.iter().enumerate() {
+            let took = [side.run(docker)?].into_iter().chain(side.works(docker)?);
+            for ((_, spreads), took) in all.iter_mut().zip(took) {
+                spreads[at].add(took);
             }
         }
     }
@@ -135,8 +132,7 @@ impl Side {
             ["run", "-d", "--name", &self.name, "--platform", &self.platform, self.image, "sleep", "86400"];
         docker.ok(args)?;
         // Its first programs read the image from the disk.
-        wait::until("the container to answer", Duration::from_secs(60), || self.work(docker, "true").ok())?;
-        WORKS.iter().try_for_each(|(_, script)| self.work(docker, script).map(drop))
+        self.works(docker).map(drop)
     }
 
     /// A container from its creation to its end, as a person waits for it.
@@ -146,14 +142,21 @@ impl Side {
         Ok(began.elapsed().as_secs_f64())
     }
 
-    /// Seconds that a script takes in the running container.
-    fn work(&self, docker: &Docker, script: &str) -> Result<f64> {
-        let timed = format!("read a b </proc/uptime; {script}; read c d </proc/uptime; echo $a $c");
-        let said = docker.run(["exec", &self.name, "sh", "-c", &timed]).limit(WORK).ok()?.text();
-        let times: Vec<f64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        match times[..] {
-            [from, to] => Ok(to - from),
-            _ => Err(Error::Unexpected { what: "the guest's clock".to_owned(), said }),
+    /// Seconds that each piece of work takes in the running container: one exec, so that nothing of it is the client's.
+    fn works(&self, docker: &Docker) -> Result<Vec<f64>> {
+        let timed = |(_, script): (&str, &str)| {
+            format!("read a b </proc/uptime; {script}; read c d </proc/uptime; echo $a $c; ")
+        };
+        let script: String = WORKS.map(timed).concat();
+        let said = docker.run(["exec", &self.name, "sh", "-c", &script]).limit(WORK).ok()?.text();
+        let took = |line: &str| {
+            let (from, to) = line.split_once(' ')?;
+            Some(to.parse::<f64>().ok()? - from.parse::<f64>().ok()?)
+        };
+        let times: Vec<f64> = said.lines().filter_map(took).collect();
+        if times.len() == WORKS.len() {
+            return Ok(times);
         }
+        Err(Error::Unexpected { what: "the guest's clock".to_owned(), said })
     }
 }
