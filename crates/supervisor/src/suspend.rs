@@ -162,7 +162,11 @@ impl Ground<'_> {
         steps.step("devices", format!("{} bytes", devices.bytes));
         match self.keep(files, devices, memory, status, steps).await {
             Ok((saved, bytes)) => Ok((parked, saved, bytes)),
-            Err(why) => Err(self.rise_again(machine, parked, files, devices, why.to_string()).await),
+            Err(why) => {
+                let why = why.to_string();
+                tracing::warn!(%why, "the machine's state could not be written; it goes on");
+                Err(self.rise_again(machine, parked, files, devices, status, why).await)
+            }
         }
     }
 
@@ -213,9 +217,9 @@ impl Ground<'_> {
         parked: Parked,
         files: &Files,
         devices: Dumped,
+        status: &Status,
         why: String,
     ) -> NotSaved {
-        tracing::warn!(%why, "the machine's state could not be written; it goes on");
         let (Some(mux), Some(memory)) = (machine.mux.take(), machine.memory.take()) else {
             return NotSaved::Lost(why);
         };
@@ -225,7 +229,11 @@ impl Ground<'_> {
         let origin = Origin::Saved(saved);
         match self.go_on_from(origin, memory, Line::Parked(mux, parked), &mut steps).await {
             Ok((started, mux)) => {
+                status.hypervisor(started.running.pid(), started.reach.cid());
                 machine.replace(started, mux);
+                if let Err(error) = machine.tell_awake().await {
+                    tracing::warn!(%error, "the guest was not told how late it is");
+                }
                 NotSaved::CalledOff(why)
             }
             Err(error) => NotSaved::Lost(format!("{why}; and then: {error}")),

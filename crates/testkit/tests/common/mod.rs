@@ -3,6 +3,7 @@
 
 pub mod gateway;
 pub mod ports;
+pub mod sleep;
 
 use std::time::Duration;
 
