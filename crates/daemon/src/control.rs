@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dhow_docker::Face;
-use dhow_engine::{Engine, Progress as Working, Reporter, Slept, Supervisors};
+use dhow_engine::{Engine, Error, Progress as Working, Reporter, Slept, Supervisors};
 use dhow_home::{Home, process};
 use dhow_model::{Failure, Role};
 use dhow_proto::control::control_server::Control;
@@ -235,9 +235,19 @@ fn named(role: Option<Role>, engine: &Engine) -> String {
 /// What came of it for all machines together, and whether that is good.
 fn slept_all(slept: Vec<Slept>, not_done: &str) -> (What, bool) {
     let changed = slept.iter().any(|slept| matches!(slept.result, Ok(true)));
-    let each = slept.into_iter().map(|slept| (slept.machine, slept.result.map(|_| Vec::new())));
+    // The headline says already what was not done to which machine.
+    let told = |error| match error {
+        awake @ Error::Awake { .. } => {
+            let Failure { code, hint, .. } = awake.failure();
+            let Error::Awake { why, .. } = awake else { return awake };
+            Failure::new(code, why, hint).into()
+        }
+        error => error,
+    };
+    let warnings: Vec<String> = slept.iter().filter_map(|slept| slept.warning.clone()).collect();
+    let each = slept.into_iter().map(|slept| (slept.machine, slept.result.map(|_| Vec::new()).map_err(told)));
     match stop::all(each, not_done, "is as was asked") {
-        Ok(warnings) => (What::Done(Done { changed, warnings, timeline: Vec::new() }), true),
+        Ok(_) => (What::Done(Done { changed, warnings, timeline: Vec::new() }), true),
         Err(failure) => (failed(failure), false),
     }
 }

@@ -87,12 +87,21 @@ impl Handle {
 
     /// Brings up the machine that `spec` describes, and returns when dockerd answers.
     pub(crate) async fn start(&self, spec: MachineSpec, timeline: Timeline, report: &Reporter) -> Result<Up> {
+        let slept = self.sleeps();
         let (reply, answer) = oneshot::channel();
         let command = Command::Up { spec: Box::new(spec), timeline, report: report.clone(), reply };
         self.commands.send(command).await.map_err(|_| Error::Ending)?;
         let changed = answer.await.map_err(|_| Error::Ending)??;
         let timeline = self.snapshot.borrow().timeline.clone();
-        Ok(Up { changed, timeline, warnings: Vec::new() })
+        let warnings = if slept { self.set_aside().into_iter().collect() } else { Vec::new() };
+        Ok(Up { changed, timeline, warnings })
+    }
+
+    /// What to know of a machine that slept and booted instead of going on.
+    pub(crate) fn set_aside(&self) -> Option<String> {
+        let why = self.snapshot.borrow().status.sleep.as_ref().map(|sleep| sleep.set_aside.clone());
+        let why = why.filter(|why| !why.is_empty())?;
+        Some(format!("the machine {} did not go on where it was: {why}", self.name()))
     }
 
     /// Stops the machine, in order within `limit` or at once, and returns when it is off. What is in it is written down
@@ -148,7 +157,13 @@ impl Handle {
             if let Ok(true) = changed {
                 slept.await;
             }
-            if leave && ready.wait_for(|ready| !matches!(ready, Ready::Asleep(_))).await.is_err() {
+            // The event comes a moment before whoever wants to dial can see it.
+            let seen = |ready: &Ready| match ready {
+                Ready::Coming => false,
+                Ready::Asleep(_) => !leave,
+                _ => true,
+            };
+            if ready.wait_for(seen).await.is_err() {
                 tracing::debug!("the machine's task has ended");
             }
         };

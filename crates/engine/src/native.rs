@@ -86,6 +86,7 @@ mod tests {
     fn a_machine_that_runs_has_its_own_architecture_and_one_that_is_off_the_configured_one() {
         let temp = tempfile::tempdir().unwrap();
         let home = Home::at(temp.path().join("h")).unwrap();
+        home.create().unwrap();
         let dir = home.machine(&MachineName::native());
         dir.create().unwrap();
         let made = MachineSpec { arch: Arch::Amd64, ..spec() };

@@ -16,6 +16,8 @@ pub struct Slept {
     pub machine: MachineName,
     /// Whether that changed anything, or why it could not be done.
     pub result: Result<bool>,
+    /// What a person should know: that it booted instead of going on.
+    pub warning: Option<String>,
 }
 
 /// What becomes of the supervisors of machines that are put to sleep.
@@ -68,7 +70,12 @@ impl Engine {
             let awake = tokio::time::timeout(COME, handle.awake()).await;
             awake.map_err(|_| Error::TooSlow { role, limit: COME }).flatten().map(|()| slept)
         };
-        self.each(role, one, |ready| matches!(ready, Ready::Asleep(_) | Ready::Saved)).await
+        let mut woken = self.each(role, one, |ready| matches!(ready, Ready::Asleep(_) | Ready::Saved)).await;
+        for one in woken.iter_mut().filter(|one| matches!(one.result, Ok(true))) {
+            let role = Role::ALL.into_iter().find(|role| role.machine() == one.machine);
+            one.warning = role.and_then(|role| self.handle(role).set_aside());
+        }
+        woken
     }
 
     /// Does something to the machine that was named, or at once to all that are `meant`.
@@ -87,7 +94,7 @@ impl Engine {
             let work = meant(role).then(|| one(role));
             async move {
                 match work {
-                    Some(work) => Some(Slept { machine: role.machine(), result: work.await }),
+                    Some(work) => Some(Slept { machine: role.machine(), result: work.await, warning: None }),
                     None => None,
                 }
             }

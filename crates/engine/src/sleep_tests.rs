@@ -170,6 +170,14 @@ async fn a_machine_whose_supervisor_died_while_it_slept_sleeps_on_and_wakes_for_
 /// Spec 3.9, 13.2: requests wait for the cold boot that follows where what was saved cannot be used, or the wake dies.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_wait_for_the_boot_that_follows_a_wake_that_fails() {
+    let (_scene, engine) = awake("spoiled").await;
+    suspend(&engine, Supervisors::Stay).await.unwrap();
+    let woken = engine.resume(None, "somebody asked").await;
+    let warning = woken[0].warning.as_deref().unwrap_or_default();
+    assert_eq!(warning, "the machine native did not go on where it was: the memory is damaged");
+    suspend(&engine, Supervisors::Stay).await.unwrap();
+    assert_eq!(up(&engine, spec()).await.unwrap().warnings, [warning]);
+    down(&engine, false).await.unwrap();
     for (act, starts) in [("spoiled", 1), ("frail", 2)] {
         let (scene, engine) = awake(act).await;
         suspend(&engine, Supervisors::Stay).await.unwrap();

@@ -29,6 +29,8 @@ const QUESTION: Duration = Duration::from_secs(5);
 const GROW: Duration = Duration::from_secs(20);
 /// For a supervisor to end after its machine is off.
 const END: Duration = Duration::from_secs(10);
+/// For one that takes no calls any more to be gone.
+const ENDING: Duration = Duration::from_secs(2);
 /// For a machine's memory to be saved: its size is bounded, its disk's speed is not.
 const SUSPEND: Duration = Duration::from_secs(120);
 /// For a machine to go on from what was saved, or to begin booting where it cannot.
@@ -205,6 +207,13 @@ impl Supervisor {
         let asked = tokio::time::timeout(limit + END, client.stop(request)).await;
         let reply = match asked {
             Ok(Ok(reply)) => reply.into_inner(),
+            // One that cannot be reached may be about to end, because somebody else asked it to.
+            Ok(Err(status))
+                if status.code() == tonic::Code::Unavailable && self.ended_within(ENDING).await =>
+            {
+                tracing::debug!(%status, "the supervisor ended before it answered");
+                StopReply::default()
+            }
             Ok(Err(status)) if !is_running(&self.dir)? => {
                 tracing::debug!(%status, "the supervisor ended before it answered");
                 StopReply::default()
@@ -214,6 +223,10 @@ impl Supervisor {
         };
         self.ended().await?;
         Ok(reply)
+    }
+
+    async fn ended_within(&self, limit: Duration) -> bool {
+        FileLock::wait_exclusive(&self.dir.supervisor_lock(), limit).await.is_ok()
     }
 
     /// Waits until the supervisor is gone.

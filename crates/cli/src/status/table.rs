@@ -35,7 +35,9 @@ fn headline(status: &Status, style: Style) -> String {
     let home = style.dim(&format!("({})", status.home));
     if !status.without_daemon.is_empty() {
         let names = status.without_daemon.join(", ");
-        return format!("{} {home}", style.warning(&format!("{names} runs without a daemon")));
+        let asleep = status.without_daemon.iter().all(|name| status.saved.contains(name));
+        let does = if asleep { "sleeps" } else { "runs" };
+        return format!("{} {home}", style.warning(&format!("{names} {does} without a daemon")));
     }
     let native = status.machines.iter().find(|m| m.name == MachineName::native().as_str());
     match native.map(|m| m.state.as_str()) {

@@ -31,6 +31,7 @@ impl Machine {
             (State::Suspended, Some(_)) if !request.leave => send(reply, Ok(false)),
             (State::Running | State::Idle | State::Suspending | State::Suspended, Some(supervised)) => {
                 let supervisor = supervised.supervisor.clone();
+                self.why = Some(request.why.clone());
                 self.ask(async move {
                     send(reply, supervisor.suspend(request).await.map(|_| state != State::Suspended));
                     None

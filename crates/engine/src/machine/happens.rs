@@ -37,11 +37,11 @@ impl Machine {
     /// One step of what the supervisor told.
     fn happens(&mut self, event: Move, sleep: Option<&Sleep>) {
         let reason = match event {
-            Move::Suspend => sleep.map(|sleep| sleep.why.as_str()),
-            Move::Resume => sleep.map(|sleep| sleep.woken_by.as_str()),
+            Move::Suspend => self.why.take(),
+            Move::Resume => sleep.map(|sleep| sleep.woken_by.clone()),
             _ => None,
         };
-        self.go(event, reason.unwrap_or_default());
+        self.go(event, &reason.unwrap_or_default());
         match event {
             Move::Ready => {
                 self.ready_since = Some(Instant::now());

@@ -97,6 +97,8 @@ pub(crate) struct Machine {
     waiting: Vec<oneshot::Sender<Result<bool>>>,
     /// What its supervisor was asked and takes time for; each ends with what those in `waiting` should know.
     calls: JoinSet<Option<Failure>>,
+    /// Why it was last asked to sleep, until it does.
+    why: Option<String>,
     snapshot: watch::Sender<Snapshot>,
     ready: watch::Sender<Ready>,
 }
@@ -146,6 +148,7 @@ impl Machine {
             timeline: Timeline::new(Instant::now()),
             waiting: Vec::new(),
             calls: JoinSet::new(),
+            why: None,
             snapshot,
             ready,
         }
