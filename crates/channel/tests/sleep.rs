@@ -5,6 +5,7 @@
 mod boot;
 mod common;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,9 @@ use dhow_hypervisor::{
 use dhow_model::{Accelerator, Arch, MachineName, Size};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
+
+/// The guest boots under emulation, perhaps on a busy host.
+const BOOT: Duration = Duration::from_secs(300);
 
 /// Saves and loads.
 const ROUNDS: u32 = 100;
@@ -33,7 +37,7 @@ impl Machine {
     async fn boot(dir: &Path, kernel: &[u8], initrd: &[u8]) -> Self {
         let file = |name: &str, bytes: &[u8]| {
             let path = dir.join(name);
-            std::fs::write(&path, bytes).unwrap();
+            std::fs::File::create(&path).unwrap().write_all(bytes).unwrap();
             path
         };
         let hardware = Hardware {
@@ -54,8 +58,7 @@ impl Machine {
         };
         let qemu = Qemu::find(Arch::Amd64).unwrap();
         let memory = Memory::new(hardware.memory).unwrap();
-        let running =
-            qemu.start(&hardware, output(), Vec::new(), Some(&memory), Origin::Boot).await.unwrap();
+        let running = qemu.start(&hardware, output(), Vec::new(), Some(&memory), Origin::Boot).await.unwrap();
         Self { dir: dir.to_owned(), qemu, hardware, running, memory }
     }
 
@@ -71,14 +74,9 @@ impl Machine {
 
         let start = Instant::now();
         self.memory = Memory::new(self.hardware.memory).unwrap();
-        let saved = Saved { devices: &devices, devices_written, memory: &path, memory_written };
-        let started = self.qemu.start(
-            &self.hardware,
-            output(),
-            Vec::new(),
-            Some(&self.memory),
-            Origin::Saved(saved),
-        );
+        let saved = Saved { devices: &devices, devices_written, memory: Some((&path, memory_written)) };
+        let started =
+            self.qemu.start(&self.hardware, output(), Vec::new(), Some(&self.memory), Origin::Saved(saved));
         self.running = started.await.unwrap();
         let port = self.running.serial().await.unwrap();
         self.running.resume().await.unwrap();
@@ -105,7 +103,7 @@ async fn streams_to_a_guest_go_on_through_a_hundred_sleeps_under_load() {
     .await
     .unwrap();
     let mut machine = Machine::boot(files.path(), &kernel, &initrd).await;
-    let mux = Mux::connect(machine.running.serial().await.unwrap(), LIMIT).await.unwrap();
+    let mux = Mux::connect(machine.running.serial().await.unwrap(), BOOT).await.unwrap();
 
     // One stream is open all the time and says something in each round; the others are loads.
     let mut silent = mux.dialer().dial(ECHO, LIMIT).await.unwrap();

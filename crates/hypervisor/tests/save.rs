@@ -60,11 +60,7 @@ impl Counter {
         (running, memory)
     }
 
-    async fn start(
-        &self,
-        memory: Option<&Memory>,
-        origin: Origin<'_>,
-    ) -> Result<Box<dyn Running>, Error> {
+    async fn start(&self, memory: Option<&Memory>, origin: Origin<'_>) -> Result<Box<dyn Running>, Error> {
         self.qemu.start(&self.hardware, common::logs(self.dir.path()), Vec::new(), memory, origin).await
     }
 
@@ -257,7 +253,7 @@ async fn devices_and_memory_that_were_changed_are_refused() {
         let mut flipped = whole.clone();
         flipped[whole.len() / 2] ^= 1;
         for bad in [&whole[..whole.len() - 1], &whole[..0], &flipped] {
-            std::fs::write(path, bad).unwrap();
+            dhow_home::atomic::write(path, bad, 0o600).unwrap();
             let error = counter.load(&files).await.map(drop).unwrap_err();
             assert!(matches!(&error, Error::Damaged { path: at, .. } if at == path), "{error}");
             counter.is_clean();
@@ -265,7 +261,7 @@ async fn devices_and_memory_that_were_changed_are_refused() {
         std::fs::remove_file(path).unwrap();
         let error = counter.load(&files).await.map(drop).unwrap_err();
         assert!(matches!(error, Error::SavedFile { .. }), "{error}");
-        std::fs::write(path, whole).unwrap();
+        dhow_home::atomic::write(path, &whole, 0o600).unwrap();
     }
     let (mut running, memory) = counter.load(&files).await.unwrap();
     running.resume().await.unwrap();
@@ -283,14 +279,14 @@ async fn a_state_that_qemu_refuses_is_an_error_with_its_words() {
     let bytes = std::fs::read(&files.devices).unwrap();
     short.devices = counter.dir.path().join("short");
     let half = &bytes[..bytes.len() / 2];
-    std::fs::write(&short.devices, half).unwrap();
+    dhow_home::atomic::write(&short.devices, half, 0o600).unwrap();
     short.devices_written = Dumped::of(half);
     refused(counter.load(&short).await);
     counter.is_clean();
 
     let mut forged = files.clone();
     forged.devices = counter.dir.path().join("forged");
-    std::fs::write(&forged.devices, b"not a state at all").unwrap();
+    dhow_home::atomic::write(&forged.devices, b"not a state at all", 0o600).unwrap();
     forged.devices_written = Dumped::of(b"not a state at all");
     refused(counter.load(&forged).await);
 

@@ -31,8 +31,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(crate) use driver::{Open, Session};
 pub use park::Parked;
 pub use records::MuxStream;
-use switch::Switch;
 pub use switch::HostPort;
+use switch::Switch;
 
 use crate::header::Request;
 use crate::{Dialer, Ended, Error, Result, Stream};

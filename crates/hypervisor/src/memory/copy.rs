@@ -159,7 +159,8 @@ fn each<T: Send>(work: impl Fn() -> Result<T> + Sync) -> Result<Vec<T>> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..others).map(|_| scope.spawn(&work)).collect();
         let own = work();
-        let lost = || Err(Error::Memory { doing: "copy", source: io::Error::other("a thread of it has failed") });
+        let lost =
+            || Err(Error::Memory { doing: "copy", source: io::Error::other("a thread of it has failed") });
         let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| lost()));
         std::iter::once(own).chain(joined).collect()
     })

@@ -97,7 +97,7 @@ fn a_byte_that_changed_anywhere_is_found() {
         }
         let mut bytes = whole.clone();
         bytes[at] ^= 0x40;
-        std::fs::write(&dump.path, &bytes).unwrap();
+        dhow_home::atomic::write(&dump.path, &bytes, 0o600).unwrap();
         let error = Memory::load(&dump.path, SIZE, &dump.dumped).unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "byte {at}: {error}");
     }
@@ -108,7 +108,7 @@ fn a_file_that_was_cut_off_or_went_on_is_refused_by_its_length() {
     let dump = dump(&memory());
     let whole = std::fs::read(&dump.path).unwrap();
     for length in [0, 1, HEADER - 1, HEADER, whole.len() / 2, whole.len() - 1] {
-        std::fs::write(&dump.path, &whole[..length]).unwrap();
+        dhow_home::atomic::write(&dump.path, &whole[..length], 0o600).unwrap();
         let error = Memory::load(&dump.path, SIZE, &dump.dumped).unwrap_err();
         let found = length as u64;
         assert_eq!(damage(error), Damage::Length { expected: dump.dumped.bytes, found });
@@ -118,7 +118,7 @@ fn a_file_that_was_cut_off_or_went_on_is_refused_by_its_length() {
     }
     let mut longer = whole;
     longer.push(0);
-    std::fs::write(&dump.path, &longer).unwrap();
+    dhow_home::atomic::write(&dump.path, &longer, 0o600).unwrap();
     let error = Memory::load(&dump.path, SIZE, &dump.dumped).unwrap_err();
     assert!(matches!(damage(error), Damage::Length { .. }));
 }
@@ -194,7 +194,7 @@ fn a_description_that_lies_is_refused() {
         let (mut bytes, checksum) = header.encode();
         bytes.resize(HEADER + BLOCK, 0);
         bytes.extend(table);
-        std::fs::write(&path, &bytes).unwrap();
+        dhow_home::atomic::write(&path, &bytes, 0o600).unwrap();
         let dumped = Dumped { bytes: bytes.len() as u64, checksum };
         let error = Memory::load(&path, SIZE, &dumped).unwrap_err();
         assert!(matches!(damage(error), Damage::Nonsense { .. }), "{entries:?}");
@@ -203,7 +203,7 @@ fn a_description_that_lies_is_refused() {
         let header = Header { memory: SIZE.as_bytes(), table, entries, checksum: 0 };
         let (mut bytes, checksum) = header.encode();
         bytes.resize(HEADER + BLOCK, 0);
-        std::fs::write(&path, &bytes).unwrap();
+        dhow_home::atomic::write(&path, &bytes, 0o600).unwrap();
         let dumped = Dumped { bytes: bytes.len() as u64, checksum };
         let error = Memory::load(&path, SIZE, &dumped).unwrap_err();
         assert!(matches!(damage(error), Damage::Nonsense { .. } | Damage::Description), "{table} {entries}");

@@ -210,7 +210,8 @@ async fn taken(qmp: &Qmp) -> Result<()> {
     let taking = async {
         loop {
             let devices = qmp.execute("query-chardev", Map::new()).await?;
-            let channel = devices.as_array().into_iter().flatten().find(|device| device["label"] == "channel");
+            let channel =
+                devices.as_array().into_iter().flatten().find(|device| device["label"] == "channel");
             let waits = channel.and_then(|device| device["filename"].as_str());
             // `disconnected:unix:/path,server=on` becomes `unix:/path,server=on`.
             if waits.is_some_and(|name| !name.starts_with("disconnected:")) {

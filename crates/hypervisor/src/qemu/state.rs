@@ -43,7 +43,9 @@ impl Loading {
     /// Checks the devices' file, before anything is started.
     pub(super) fn open(saved: &Saved<'_>, memory: Option<&Memory>, hardware: &Hardware) -> Result<Self> {
         let Some(memory) = memory else {
-            return Err(Error::Unsupported("a saved machine needs memory of ours to be loaded to".to_owned()));
+            return Err(Error::Unsupported(
+                "a saved machine needs memory of ours to be loaded to".to_owned(),
+            ));
         };
         if memory.size() != hardware.memory {
             let (expected, found) = (hardware.memory.as_bytes(), memory.size().as_bytes());
