@@ -112,6 +112,12 @@ impl Shares {
         self.child.id()
     }
 
+    /// Whether it still serves. One that was killed while the machine slept is started anew for a cold boot: what its guest had
+    /// open went with it.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     fn end(&mut self) {
         // It may be gone already, and is waited for in any case.
         if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {

@@ -60,7 +60,7 @@ pub struct Ground<'a> {
     /// The data image, which nobody else may open.
     image: DataImage,
     /// What is shared, through every sleep and until the end.
-    _shares: Option<Shares>,
+    shares: Option<Shares>,
 }
 
 /// What a started hypervisor comes with.
@@ -101,7 +101,7 @@ impl<'a> Ground<'a> {
             status.host_step("shares", began, &format!("process {}", shares.pid()));
         }
         let (qemu, executable) = hypervisor(place.spec).await?;
-        Ok(Self { place, qemu, executable, image, _shares: shares })
+        Ok(Self { place, qemu, executable, image, shares })
     }
 }
 
@@ -115,6 +115,9 @@ impl Ground<'_> {
         if Mark::of(self.qemu.path()).ok().as_ref() != Some(&self.executable) {
             // It was replaced while the machine slept.
             (self.qemu, self.executable) = hypervisor(self.place.spec).await?;
+        }
+        if self.shares.as_mut().is_some_and(|shares| !shares.is_alive()) {
+            self.shares = Shares::start(&self.place.dir, self.place.spec).await?;
         }
         let memory = self.memory()?;
         let Started { mut running, reach, memory } = self.hypervise(memory, Origin::Boot).await?;
