@@ -89,7 +89,7 @@ impl Handle {
     }
 
     /// Ends every connection and conversation, with a reset towards the host: for a guest that sleeps and will not wake, since
-    /// the machine boots anew. Published ports stay.
+    /// the machine boots anew. Published ports stay; what waited for the guest does not reach the next one.
     pub async fn end_flows(&self) {
         self.ask(Command::EndFlows).await;
     }

@@ -258,6 +258,9 @@ async fn links(listener: tokio::net::UnixListener, link: Link, station: &Rc<Stat
                 continue;
             }
         };
+        if station.context.outbound.was_forgotten() {
+            taken.clear();
+        }
         station.context.counters.link();
         tracing::debug!("the hypervisor's network is connected");
         match link {
@@ -324,7 +327,10 @@ async fn commands(mut inbox: mpsc::UnboundedReceiver<Command>, station: &Rc<Stat
             // Who asked is told by the drop of what they sent along.
             Command::Freeze(_done) => station.freeze(),
             Command::Thaw(_done) => station.thaw(),
-            Command::EndFlows(_done) => station.end_all(),
+            Command::EndFlows(_done) => {
+                station.end_all();
+                station.context.outbound.forget();
+            }
         }
     }
 }

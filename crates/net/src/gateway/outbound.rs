@@ -36,6 +36,8 @@ struct Queue {
     filling: RefCell<Buffer>,
     /// Whether a hypervisor is connected.
     linked: Cell<bool>,
+    /// What the writer has taken is for a guest that is no more.
+    stale: Cell<bool>,
     filled: Notify,
     room: Notify,
     counters: Arc<Counters>,
@@ -111,6 +113,7 @@ impl Outbound {
         Outbound(Rc::new(Queue {
             filling: RefCell::new(Buffer::new()),
             linked: Cell::new(false),
+            stale: Cell::new(false),
             filled: Notify::new(),
             room: Notify::new(),
             counters,
@@ -214,6 +217,17 @@ impl Outbound {
         taken.clear();
         std::mem::swap(&mut *self.0.filling.borrow_mut(), &mut taken.buffer);
         self.0.room.notify_one();
+    }
+
+    /// The guest that sleeps will not wake: what waits for it is not for the next one.
+    pub(crate) fn forget(&self) {
+        self.0.filling.borrow_mut().length = 0;
+        self.0.stale.set(true);
+    }
+
+    /// Whether that was said since the last time.
+    pub(crate) fn was_forgotten(&self) -> bool {
+        self.0.stale.take()
     }
 
     /// Says whether a hypervisor is connected. Without one, what is queued is discarded and nothing is taken, unless the guest

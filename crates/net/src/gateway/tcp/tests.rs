@@ -71,13 +71,13 @@ impl Bench {
 
     /// Carries packets both ways once.
     fn exchange(&mut self) {
-        self.to_guest();
+        self.deliver();
         self.guest_sends();
-        self.from_guest();
+        self.collect();
     }
 
     /// Carries what the gateway has queued.
-    fn to_guest(&mut self) {
+    fn deliver(&mut self) {
         let now = self.tcp.context.clock().now();
         for frame in self.tcp.context.outbound.frames() {
             let packet = IpPacket::parse(&frame[ETHERNET..]).unwrap();
@@ -98,7 +98,7 @@ impl Bench {
     }
 
     /// Carries what the guest has sent.
-    fn from_guest(&mut self) {
+    fn collect(&mut self) {
         for frame in self.outbound.frames() {
             self.tcp.packet(&IpPacket::parse(&frame[ETHERNET..]).unwrap());
             self.last = frame[ETHERNET..].to_vec();

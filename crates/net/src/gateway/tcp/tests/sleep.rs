@@ -57,7 +57,7 @@ fn a_connection_with_bytes_on_their_way_survives_ten_hours() {
         assert!(bench.wanted(), "who sent this waits for an answer");
         pause();
         advance(10 * HOUR).await;
-        bench.from_guest();
+        bench.collect();
         bench.settle().await;
         let mut got = vec![0; 4000];
         assert_eq!(stream.try_read(&mut got).unwrap(), 3000, "what the guest sent before goes out");
@@ -257,7 +257,7 @@ impl Talk {
                 self.ended[HOST] = true;
                 self.stream.shutdown().await.unwrap();
             }
-            Step::FromGuest => self.bench.from_guest(),
+            Step::FromGuest => self.bench.collect(),
             Step::Pass if frozen => advance(HOUR).await,
             // What follows is the guest's doing.
             _ if frozen => {}
@@ -274,7 +274,7 @@ impl Talk {
                 self.bench.guest_sends();
             }
             Step::ToGuest => {
-                self.bench.to_guest();
+                self.bench.deliver();
                 self.bench.guest_sends();
             }
             _ => {}

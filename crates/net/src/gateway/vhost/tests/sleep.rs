@@ -107,11 +107,11 @@ impl Sleeper {
         (0..count).map(echo).collect()
     }
 
-    fn echoed(&self, expected: &[u16]) {
+    async fn echoed(&self, expected: &[u16]) {
         let start = Instant::now();
         while self.echoes() != expected {
             assert!(start.elapsed() < Duration::from_secs(10), "{:?} came, not {expected:?}", self.echoes());
-            std::thread::sleep(Duration::from_millis(2));
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }
@@ -212,7 +212,7 @@ async fn rings_and_frames_are_taken_over_by_the_next_hypervisor() {
         guest.ask(sequence);
         double.kick(SEND);
     }
-    guest.echoed(&[1, 2, 3]);
+    guest.echoed(&[1, 2, 3]).await;
     assert_eq!(mappings(NAME), 2);
     let bases = double.stop();
     assert_eq!(bases, [3, 3]);
@@ -226,12 +226,12 @@ async fn rings_and_frames_are_taken_over_by_the_next_hypervisor() {
     let double = Double::start(&socket, &guest, 0x5_0000_0000, bases);
     until("the fourth was taken", || handle.metrics().frames_from_guest == 4).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    guest.echoed(&[1, 2, 3]);
+    guest.echoed(&[1, 2, 3]).await;
     handle.thaw().await;
-    guest.echoed(&[1, 2, 3, 4]);
+    guest.echoed(&[1, 2, 3, 4]).await;
     guest.ask(5);
     double.kick(SEND);
-    guest.echoed(&[1, 2, 3, 4, 5]);
+    guest.echoed(&[1, 2, 3, 4, 5]).await;
     let metrics = handle.metrics();
     assert_eq!((metrics.links, metrics.drops.len()), (2, 0), "{metrics:?}");
     gateway.stop().await;
@@ -249,7 +249,7 @@ async fn frames_that_wait_for_room_wait_for_the_next_hypervisor() {
     let mut double = Double::start(&socket, &guest, 0x7000_0000, [0, 0]);
     (1..=5).for_each(|sequence| guest.ask(sequence));
     double.kick(SEND);
-    guest.echoed(&[1, 2]);
+    guest.echoed(&[1, 2]).await;
     until("all were answered", || handle.metrics().frames_to_guest == 5).await;
     let bases = double.stop();
     handle.freeze().await;
@@ -259,7 +259,7 @@ async fn frames_that_wait_for_room_wait_for_the_next_hypervisor() {
     handle.thaw().await;
     guest.offer_room(10);
     double.kick(RECEIVE);
-    guest.echoed(&[1, 2, 3, 4, 5]);
+    guest.echoed(&[1, 2, 3, 4, 5]).await;
     gateway.stop().await;
 }
 
@@ -280,6 +280,33 @@ async fn frames_for_a_guest_that_is_gone_go_with_it() {
     let double = Double::start(&socket, &guest, 0x7000_0000, [0, 0]);
     guest.ask(2);
     double.kick(SEND);
-    guest.echoed(&[2]);
+    guest.echoed(&[2]).await;
+    gateway.stop().await;
+}
+
+/// A machine that boots anew instead of waking gets nothing that was for the guest that slept.
+#[tokio::test]
+async fn frames_for_a_guest_that_will_not_wake_go_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("net.sock");
+    let gateway = start(&socket);
+    let handle = gateway.handle();
+    let mut guest = Sleeper::new("dhow-sleeper-lost");
+    let mut double = Double::start(&socket, &guest, 0x7000_0000, [0, 0]);
+    (1..=3).for_each(|sequence| guest.ask(sequence));
+    double.kick(SEND);
+    until("all were answered", || handle.metrics().frames_to_guest == 3).await;
+    double.stop();
+    handle.freeze().await;
+    drop(double);
+    handle.end_flows().await;
+    let mut guest = Sleeper::new("dhow-sleeper-anew");
+    guest.offer_room(8);
+    let double = Double::start(&socket, &guest, 0x7000_0000, [0, 0]);
+    until("the next hypervisor is served", || handle.metrics().links == 2).await;
+    handle.thaw().await;
+    guest.ask(4);
+    double.kick(SEND);
+    guest.echoed(&[4]).await;
     gateway.stop().await;
 }
