@@ -67,7 +67,8 @@ impl Planner {
         let bundle = assets(home, config, arch, report.clone()).await?;
         timeline.step("assets", began, bundle.id.clone());
 
-        Ok(spec(config, role, arch, choice.accelerator, channel(), host_cpus(), bundle, shares(config)))
+        let spec = spec(config, role, arch, choice.accelerator, channel(), host_cpus(), bundle);
+        Ok(MachineSpec { shares: shares(config), ..spec })
     }
 }
 
@@ -81,7 +82,7 @@ const fn wish(config: &Config, role: Role, ours: bool) -> Wish {
     }
 }
 
-/// The description, from facts only.
+/// The description, from facts only; what is shared is a question to the file system.
 fn spec(
     config: &Config,
     role: Role,
@@ -90,7 +91,6 @@ fn spec(
     channel: ChannelKind,
     host_cpus: u32,
     bundle: Bundle,
-    shares: Vec<Share>,
 ) -> MachineSpec {
     let (cpus, memory, disk) = match role {
         Role::Native => (config.machine.cpus, config.machine.memory, config.machine.disk),
@@ -115,7 +115,7 @@ fn spec(
         channel,
         network: config.network.clone(),
         dns,
-        shares,
+        shares: Vec::new(),
     }
 }
 
