@@ -119,7 +119,7 @@ fn a_disk_grows_under_a_running_container_and_never_shrinks() -> Result<()> {
     // Killed in the middle: the next start goes on where it was.
     let supervisor = engine.status()?.supervisor().unwrap_or_default();
     let growing = engine.dhow(["disk", "grow", "96GiB"])?.start()?;
-    std::thread::sleep(Duration::from_millis(300));
+    wait::nap(Duration::from_millis(300));
     signal(supervisor, "KILL")?;
     let mut growing = growing;
     growing.wait().map_err(Error::io("wait for", "dhow disk grow"))?;
