@@ -97,7 +97,8 @@ fn boot(steps: &Arc<Steps>) -> Result<Infallible> {
         })?;
     }
     if guest.config.purpose == Purpose::Check {
-        steps.run("data", || Ok(((), format!("{}, not mounted", disk::find(disk::DATA)?.device.display()))))?;
+        steps
+            .run("data", || Ok(((), format!("{}, not mounted", disk::find(disk::DATA)?.device.display()))))?;
         steps.ready(begin("ready"));
         last_words::stay()
     }
@@ -138,11 +139,7 @@ fn open_channel(guest: &Arc<Guest>, runtime: &Runtime) -> Result<((), String)> {
 
 /// Everything up to the running services. The data disk does not need the network, nor the network the disk.
 /// Answers when the services' steps began.
-fn start(
-    guest: &Arc<Guest>,
-    runtime: &Runtime,
-    late: thread::JoinHandle<Result<()>>,
-) -> Result<[Begun; 2]> {
+fn start(guest: &Arc<Guest>, runtime: &Runtime, late: thread::JoinHandle<Result<()>>) -> Result<[Begun; 2]> {
     let (steps, config) = (&guest.steps, &guest.config);
     steps.run("settings", || Ok(((), settings::apply()?)))?;
     steps.run("clock", || Ok(((), clock::from_rtc())))?;

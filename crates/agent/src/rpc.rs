@@ -17,9 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::guest::Guest;
 use crate::reaper::Reaper;
-use crate::{
-    admit, awake, check, clock, console, disk, facts, history, quiesce, shutdown, trim, usage,
-};
+use crate::{admit, awake, check, clock, console, disk, facts, history, quiesce, shutdown, trim, usage};
 
 /// What this agent can do beyond the protocol's first version.
 const CAPABILITIES: [&str; 5] = ["docker", "shutdown", "ports", "translators", "sleep"];

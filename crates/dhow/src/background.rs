@@ -46,7 +46,8 @@ where
 /// Is a machine's file server. Its standard error is its supervisor's to log.
 pub fn share() -> ExitCode {
     let filter = EnvFilter::try_from_env("DHOW_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).without_time().with_level(false);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).without_time().with_level(false);
     log.with_target(false).with_writer(std::io::stderr).init();
     match dhow_share::run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,7 +23,8 @@ impl Binds {
     /// Why they cannot be mounted in a machine with these shares: the first one, and what to type.
     pub(crate) fn refusal(&self, shares: &[Share]) -> Option<String> {
         let path = self.0.iter().map(|path| cleaned(path)).find(|path| !is_there(path, shares))?;
-        let all = shares.iter().map(|Share { path, access }| entry(path, &format!(", access = \"{access}\"")));
+        let all =
+            shares.iter().map(|Share { path, access }| entry(path, &format!(", access = \"{access}\"")));
         let all: Vec<String> = all.chain([entry(&path, "")]).collect();
         Some(format!(
             "{} is not shared with the machine that runs containers; share it, or a directory above it, with: dhow config \
@@ -80,7 +81,8 @@ impl<'de> Visitor<'de> for Keys {
             }
         }
         // `/host:/guest[:options]`; what does not begin with a slash is a volume's name.
-        let bound = |Text(text): Text| Some(text.split(':').next()?.to_owned()).filter(|path| path.starts_with('/'));
+        let bound =
+            |Text(text): Text| Some(text.split(':').next()?.to_owned()).filter(|path| path.starts_with('/'));
         let mounted = |mount: Mount| mount.source.filter(|path| mount.bind && path.starts_with('/'));
         Ok(Binds(binds.into_iter().filter_map(bound).chain(mounts.into_iter().filter_map(mounted)).collect()))
     }
@@ -112,7 +114,9 @@ impl<'de> Visitor<'de> for OneMount {
         let mut mount = Mount::default();
         while let Some(Text(key)) = map.next_key()? {
             match folded(&key).as_str() {
-                "type" => mount.bind = map.next_value::<Option<Text>>()?.is_some_and(|Text(kind)| kind == "bind"),
+                "type" => {
+                    mount.bind = map.next_value::<Option<Text>>()?.is_some_and(|Text(kind)| kind == "bind")
+                }
                 "source" => mount.source = map.next_value::<Option<Text>>()?.map(|Text(path)| path),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -148,7 +152,10 @@ mod tests {
             (r#"{"Binds": ["/:/host"]}"#, None),
             (r#"{"Binds": ["/home:/host"]}"#, Some("/home")),
             (r#"{"Mounts": [{"Type": "bind", "Source": "/data", "Target": "/x"}]}"#, Some("/data")),
-            (r#"{"Mounts": [{"Type": "volume", "Source": "/data"}, {"Type": "bind", "Source": "/home/u"}]}"#, None),
+            (
+                r#"{"Mounts": [{"Type": "volume", "Source": "/data"}, {"Type": "bind", "Source": "/home/u"}]}"#,
+                None,
+            ),
             (r#"{"Mounts": [{"source": "/tmp//x/./y", "TYPE": "bind"}]}"#, Some("/tmp/x/y")),
             (r#"{"Binds": null, "Mounts": null, "Memory": 1}"#, None),
             ("{}", None),
@@ -169,7 +176,8 @@ mod tests {
     #[test]
     fn the_command_that_shares_it_is_in_the_message() {
         let words = read(r#"{"Binds": ["/data:/data"]}"#).refusal(&shares()).unwrap();
-        let command = words.split("set files.shares '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+        let command =
+            words.split("set files.shares '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
         let config = dhow_model::Config::parse(&format!("files.shares = {command}")).unwrap();
         let shared = config.files.shares.resolve(None);
         assert!(read(r#"{"Binds": ["/data/x:/d", "/home/u/x:/h"]}"#).refusal(&shared).is_none(), "{words}");

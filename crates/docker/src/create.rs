@@ -37,8 +37,8 @@ impl Shared {
         let mut asked = Asked { platforms: platform.into_iter().collect(), ..Asked::default() };
         let abroad = host.placement == Placement::ForeignMachine;
         let machines = self.machines(&request.trace);
-        let (mut content, mut turn) = (Vec::new(), None);
-        let binds;
+        let mut turn = None;
+        let (content, binds);
         {
             let held = self.hold(client, request, MAX_DESCRIPTION, &mut plan).await?;
             // A named platform decides for what is too large to be read; dockerd refuses what cannot be.

@@ -97,8 +97,12 @@ impl Engine {
         let foreign = Handle::open(Role::Foreign, &surroundings)?;
         let after = watch::Sender::new(config.sleep.after);
         let idle = |role, handle: &Handle| {
-            let idle =
-                Idle { role, handle: handle.bystander(), after: after.subscribe(), observed: observed.clone() };
+            let idle = Idle {
+                role,
+                handle: handle.bystander(),
+                after: after.subscribe(),
+                observed: observed.clone(),
+            };
             AbortOnDropHandle::new(tokio::spawn(idle.keep()))
         };
         let shared = Shared {

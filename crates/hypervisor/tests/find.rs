@@ -79,7 +79,8 @@ async fn fails(body: &str, channel: Option<ChannelDevice>) -> Error {
     if let Some(channel) = channel {
         hardware.channel = channel;
     }
-    let error = qemu.start(&hardware, Output::discard(), Vec::new(), None, Origin::Boot).await.map(drop).unwrap_err();
+    let error =
+        qemu.start(&hardware, Output::discard(), Vec::new(), None, Origin::Boot).await.map(drop).unwrap_err();
     assert!(!hardware.qmp.exists(), "the control socket stays behind");
     error
 }

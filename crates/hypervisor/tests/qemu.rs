@@ -36,7 +36,8 @@ async fn a_machine_starts_and_quits_and_leaves_no_socket() {
     let dir = tempfile::tempdir().unwrap();
     let hardware = common::hardware(dir.path(), common::IDLE);
     for _ in 0..2 {
-        let mut machine = qemu.start(&hardware, common::logs(dir.path()), Vec::new(), None, Origin::Boot).await.unwrap();
+        let mut machine =
+            qemu.start(&hardware, common::logs(dir.path()), Vec::new(), None, Origin::Boot).await.unwrap();
         assert!(hardware.qmp.exists());
         drop(machine.serial().await.unwrap());
         machine.pause().await.unwrap();
@@ -137,7 +138,8 @@ async fn a_data_image_in_use_is_a_typed_error_and_a_root_image_is_shared() {
     let mut second = first.clone();
     second.qmp = dir.path().join("second.qmp");
     second.channel = dhow_hypervisor::ChannelDevice::Serial(dir.path().join("second.sock"));
-    let error = qemu.start(&second, Output::discard(), Vec::new(), None, Origin::Boot).await.map(drop).unwrap_err();
+    let error =
+        qemu.start(&second, Output::discard(), Vec::new(), None, Origin::Boot).await.map(drop).unwrap_err();
     assert!(matches!(&error, Error::DiskInUse { path } if path.ends_with("data.img")), "{error}");
 
     second.disks.pop();
@@ -153,7 +155,8 @@ async fn an_inherited_lock_is_held_until_the_hypervisor_has_ended() {
     let path = dir.path().join("data.lock");
     let file = std::fs::File::create(&path).unwrap();
     file.try_lock().unwrap();
-    let mut machine = qemu.start(&hardware, Output::discard(), vec![file.into()], None, Origin::Boot).await.unwrap();
+    let mut machine =
+        qemu.start(&hardware, Output::discard(), vec![file.into()], None, Origin::Boot).await.unwrap();
     assert!(FileLock::try_exclusive(&path).unwrap().is_none());
     machine.kill().await.unwrap();
     assert!(FileLock::try_exclusive(&path).unwrap().is_some());

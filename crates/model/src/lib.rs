@@ -32,8 +32,8 @@ pub use config::Config;
 pub use failure::Failure;
 pub use lifecycle::{Lifecycle, State};
 pub use machine::{
-    Accelerator, BootConfig, ChannelKind, DiskBlank, GuestNetwork, GuestNetwork6, Input, MachineSpec, Purpose,
-    SHARES_TAG,
+    Accelerator, BootConfig, ChannelKind, DiskBlank, GuestNetwork, GuestNetwork6, Input, MachineSpec,
+    Purpose, SHARES_TAG,
 };
 pub use name::MachineName;
 pub use placement::Placement;

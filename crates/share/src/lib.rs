@@ -32,9 +32,6 @@
 mod error;
 #[cfg(target_os = "linux")]
 mod fs;
-#[cfg(feature = "fuzzing")]
-#[cfg(target_os = "linux")]
-pub mod fuzzing;
 #[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]

@@ -107,7 +107,7 @@ fn filter() -> seccompiler::Result<BpfProgram> {
         Ok(vec![SeccompRule::new(vec![is])?])
     };
     let mut rules: Vec<(i64, Vec<SeccompRule>)> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
-    rules.push((libc::SYS_ioctl, only(1, libc::FIONBIO as u64)?));
+    rules.push((libc::SYS_ioctl, only(1, libc::FIONBIO)?));
     let arch = std::env::consts::ARCH.try_into()?;
     let refused = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
     let filter = SeccompFilter::new(rules.into_iter().collect(), refused, SeccompAction::Allow, arch)?;

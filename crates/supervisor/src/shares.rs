@@ -96,7 +96,8 @@ impl Shares {
     /// Whether it says that it serves.
     fn is_ready(&self) -> bool {
         let mut answer = [0; 6];
-        let read = self.life.set_read_timeout(Some(READY)).and_then(|()| (&self.life).read_exact(&mut answer));
+        let read =
+            self.life.set_read_timeout(Some(READY)).and_then(|()| (&self.life).read_exact(&mut answer));
         match read {
             Ok(()) => answer == *b"ready\n",
             Err(error) => {

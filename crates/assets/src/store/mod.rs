@@ -32,8 +32,18 @@ use crate::error::{At as _, Error, Result};
 use crate::manifest::{Bundle, Manifest};
 use crate::progress::{Report, Step, begin};
 
-const DIRECTORIES: [&str; 10] =
-    ["blobs/sha256", "stamps", "manifests", "current", "packages", "translators", "images", "uses", "locks", "tmp"];
+const DIRECTORIES: [&str; 10] = [
+    "blobs/sha256",
+    "stamps",
+    "manifests",
+    "current",
+    "packages",
+    "translators",
+    "images",
+    "uses",
+    "locks",
+    "tmp",
+];
 
 /// A directory of boot assets. One that belongs to another user can be read.
 #[derive(Debug, Clone)]

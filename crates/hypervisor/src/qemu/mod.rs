@@ -134,8 +134,7 @@ impl Hypervisor for Qemu {
             let machine = running::greet(process, hardware, serial, memory.is_some()).await?;
             return Ok(Box::new(machine));
         };
-        let (machine, filled) =
-            tokio::join!(running::greet(process, hardware, serial, true), loading.fill());
+        let (machine, filled) = tokio::join!(running::greet(process, hardware, serial, true), loading.fill());
         let mut machine = machine?;
         let loaded = match filled {
             Ok(devices) => machine.load(devices).await,

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::{Arch, Size, TranslatorName};
 
 pub use foreign::{BadList, Foreign, TranslatorList, Translators, Workloads};
-pub use sections::{Activate, Assets, Cpus, Dns, Docker, GuestArch, Level, Limits, Log, Machine, Network, Wish};
+pub use sections::{
+    Activate, Assets, Cpus, Dns, Docker, GuestArch, Level, Limits, Log, Machine, Network, Wish,
+};
 pub use shares::{Access, Files, Share, Shares, is_the_guests};
 pub use sleep::Sleep;
 

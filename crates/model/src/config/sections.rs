@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Arch, Size};
 use crate::egress::{Action, Policy, Rules};
+use crate::{Arch, Size};
 
 /// `[machine]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

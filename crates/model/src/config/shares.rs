@@ -92,7 +92,9 @@ impl Shares {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         for Share { path, .. } in &self.0 {
             let why = if path.starts_with(HOME) {
-                path.components().any(|part| part == Component::ParentDir).then(|| "it has .. in it".to_owned())
+                path.components()
+                    .any(|part| part == Component::ParentDir)
+                    .then(|| "it has .. in it".to_owned())
             } else {
                 refusal(path)
             };
@@ -148,7 +150,9 @@ pub fn refusal(path: &Path) -> Option<String> {
 pub fn is_the_guests(path: &Path) -> bool {
     let lies_there = |own: &&str| path.starts_with(own);
     let lasting = ["/var/lib/kubelet", "/var/log"];
-    path == Path::new("/") || path == Path::new("/var") || path == Path::new("/var/lib")
+    path == Path::new("/")
+        || path == Path::new("/var")
+        || path == Path::new("/var/lib")
         || GUEST.iter().chain(&lasting).any(lies_there)
 }
 
@@ -169,7 +173,8 @@ mod tests {
         let share = |path: &str, access| Share { path: path.into(), access };
         assert_eq!(shares(""), [share("/home/u", Access::ReadWrite)]);
         assert_eq!(shares("files.shares = []"), []);
-        let text = "[[files.shares]]\npath = '/srv/data/'\naccess = 'read-only'\n[[files.shares]]\npath = '~/src'";
+        let text =
+            "[[files.shares]]\npath = '/srv/data/'\naccess = 'read-only'\n[[files.shares]]\npath = '~/src'";
         let expected = [share("/home/u/src", Access::ReadWrite), share("/srv/data", Access::ReadOnly)];
         assert_eq!(shares(text), expected);
     }
@@ -184,7 +189,16 @@ mod tests {
     /// Spec 14.1, 15.3: said when the configuration is read, and why.
     #[test]
     fn a_directory_that_would_hide_the_guests_own_is_refused() {
-        for path in ["/", "/usr", "/usr/local/src", "/etc", "/run/user/1000", "/var", "/var/lib/docker/volumes", "/proc"] {
+        for path in [
+            "/",
+            "/usr",
+            "/usr/local/src",
+            "/etc",
+            "/run/user/1000",
+            "/var",
+            "/var/lib/docker/volumes",
+            "/proc",
+        ] {
             let error = parse(&format!("[[files.shares]]\npath = '{path}'")).unwrap_err().to_string();
             assert!(error.contains(path) && error.contains("guest's own"), "{error}");
         }
@@ -204,7 +218,15 @@ mod tests {
 
     #[test]
     fn the_guests_own_files_are_told_from_the_hosts() {
-        for path in ["/", "/var/run/docker.sock", "/run/docker.sock", "/proc", "/sys/fs/cgroup", "/etc/localtime", "/lib/modules"] {
+        for path in [
+            "/",
+            "/var/run/docker.sock",
+            "/run/docker.sock",
+            "/proc",
+            "/sys/fs/cgroup",
+            "/etc/localtime",
+            "/lib/modules",
+        ] {
             assert!(is_the_guests(Path::new(path)), "{path}");
         }
         for path in ["/home/u", "/tmp/x", "/data", "/srv", "/usr2"] {

@@ -30,8 +30,7 @@ impl Server {
         let fd = as_owner(&*path, 0o500, || reach::open(&*path, OFlags::RDONLY | OFlags::DIRECTORY))?;
         let fd = Rc::new(fd);
         self.nodes.opened(node, &fd);
-        let handle =
-            Handle { node, fd, is_dir: true, appends: false, writes: false, position: Some(0) };
+        let handle = Handle { node, fd, is_dir: true, appends: false, writes: false, position: Some(0) };
         answer.u64(self.handles.add(handle)).u64(0);
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The file system: a request of the guest's in, an answer out. It knows nothing of rings and memory, so that tests and the
-//! fuzzer speak FUSE to it directly.
+//! The file system: a request of the guest's in, an answer out. It knows nothing of rings and memory, so that tests
+//! speak FUSE to it directly.
 //!
 //! ```text
 //!  request ──► abi (take apart) ──► server (which share, may it write?) ─┬─► tree   names: look up, make, rename, remove

@@ -102,7 +102,13 @@ impl Nodes {
     }
 
     /// Takes in a file that the guest is told of; answers its number. `share` is the one that it belongs to.
-    pub(crate) fn enter(&mut self, share: usize, parent: u64, name: &[u8], seen: &Seen) -> Result<u64, Errno> {
+    pub(crate) fn enter(
+        &mut self,
+        share: usize,
+        parent: u64,
+        name: &[u8],
+        seen: &Seen,
+    ) -> Result<u64, Errno> {
         let identity = seen.identity;
         let key = (share, identity.device, identity.inode);
         if let Entry::Occupied(number) = self.numbers.entry(key)
@@ -178,7 +184,8 @@ impl Nodes {
         };
         for id in chain.into_iter().rev() {
             let node = self.get(id)?;
-            let opened = reach::as_owner(&*fd, 0o100, || reach::same(fd.as_fd(), &node.name, &node.identity))?;
+            let opened =
+                reach::as_owner(&*fd, 0o100, || reach::same(fd.as_fd(), &node.name, &node.identity))?;
             fd = Rc::new(opened);
             if node.is_dir {
                 self.keep(id, Rc::clone(&fd));
@@ -196,7 +203,9 @@ impl Nodes {
             }
             let Some(oldest) = self.open_dirs.pop_front() else { break };
             match self.all.get_mut(&oldest) {
-                Some(node) if node.recent.replace(false) || node.opens > 0 => self.open_dirs.push_back(oldest),
+                Some(node) if node.recent.replace(false) || node.opens > 0 => {
+                    self.open_dirs.push_back(oldest)
+                }
                 Some(node) => node.held = None,
                 None => {}
             }

@@ -52,7 +52,11 @@ impl Owner {
 
     pub(crate) fn text(&self) -> String {
         let Owner { uid, gid, special, kind, device } = self;
-        if special | kind == 0 { format!("{uid}:{gid}") } else { format!("{uid}:{gid}:{:o}:{device:x}", special | kind) }
+        if special | kind == 0 {
+            format!("{uid}:{gid}")
+        } else {
+            format!("{uid}:{gid}:{:o}:{device:x}", special | kind)
+        }
     }
 
     /// Without the bits that a change of content or owner takes away (`chown(2)`, `write(2)`).
@@ -125,7 +129,18 @@ mod tests {
 
     #[test]
     fn what_is_no_record_counts_as_none() {
-        for text in ["", "1", "1:", "1:2:", "1:2:4755:0", "1:2:4000", "1:2:4000:0:0", "-1:2", "1:2:100000:0", "1:2:9:0"] {
+        for text in [
+            "",
+            "1",
+            "1:",
+            "1:2:",
+            "1:2:4755:0",
+            "1:2:4000",
+            "1:2:4000:0:0",
+            "-1:2",
+            "1:2:100000:0",
+            "1:2:9:0",
+        ] {
             assert_eq!(Owner::parse(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Owner::parse(b"\xff:1"), None);

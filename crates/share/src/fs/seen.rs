@@ -116,7 +116,10 @@ impl Seen {
             number(self.stat.stx_rdev_major, self.stat.stx_rdev_minor)
         };
         answer.u64(inode).u64(stx_size).u64(stx_blocks);
-        answer.u64(atime.tv_sec.cast_unsigned()).u64(mtime.tv_sec.cast_unsigned()).u64(ctime.tv_sec.cast_unsigned());
+        answer
+            .u64(atime.tv_sec.cast_unsigned())
+            .u64(mtime.tv_sec.cast_unsigned())
+            .u64(ctime.tv_sec.cast_unsigned());
         answer.u32(atime.tv_nsec).u32(mtime.tv_nsec).u32(ctime.tv_nsec);
         answer.u32(self.mode()).u32(stx_nlink).u32(self.owner.uid).u32(self.owner.gid);
         answer.u32(device).u32(stx_blksize).u32(0);

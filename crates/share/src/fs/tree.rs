@@ -21,7 +21,12 @@ const NO_REPLACE: u32 = 1;
 const EXCHANGE: u32 = 2;
 
 impl Server {
-    pub(super) fn look_up(&mut self, parent: u64, mut body: Body<'_>, answer: &mut Answer) -> Result<(), Errno> {
+    pub(super) fn look_up(
+        &mut self,
+        parent: u64,
+        mut body: Body<'_>,
+        answer: &mut Answer,
+    ) -> Result<(), Errno> {
         let name = name(body.text()?)?;
         if parent == TOP {
             let share = std::str::from_utf8(name).ok().and_then(|text| text.parse::<usize>().ok());
@@ -172,7 +177,8 @@ impl Server {
     ) -> Result<Seen, Errno> {
         let seen = Seen::open(fd.as_fd())?;
         let above = Seen::open(dir)?.owner;
-        let mut wanted = Owner { special: mode & owner::SPECIAL, kind, device, ..Owner::of(header.uid, header.gid) };
+        let mut wanted =
+            Owner { special: mode & owner::SPECIAL, kind, device, ..Owner::of(header.uid, header.gid) };
         if above.hands_group_down() {
             wanted.gid = above.gid;
             if seen.is_dir() {

@@ -46,7 +46,12 @@ fn guest_name(name: &[u8]) -> Option<&[u8]> {
 }
 
 impl Server {
-    pub(super) fn get_xattr(&mut self, node: u64, mut body: Body<'_>, answer: &mut Answer) -> Result<(), Errno> {
+    pub(super) fn get_xattr(
+        &mut self,
+        node: u64,
+        mut body: Body<'_>,
+        answer: &mut Answer,
+    ) -> Result<(), Errno> {
         self.share_of(node)?;
         let size = body.u32()? as usize;
         body.skip(4)?;
@@ -99,7 +104,12 @@ impl Server {
         as_owner(&*fd, 0o200, || rustix::fs::removexattr(&path, &*name))
     }
 
-    pub(super) fn list_xattrs(&mut self, node: u64, mut body: Body<'_>, answer: &mut Answer) -> Result<(), Errno> {
+    pub(super) fn list_xattrs(
+        &mut self,
+        node: u64,
+        mut body: Body<'_>,
+        answer: &mut Answer,
+    ) -> Result<(), Errno> {
         self.share_of(node)?;
         let size = body.u32()? as usize;
         let fd = self.nodes.fd(node)?;

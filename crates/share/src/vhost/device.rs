@@ -119,7 +119,11 @@ impl Device {
         tracing::debug!(files, handles, "the hypervisor is gone");
     }
 
-    fn change<R>(&self, index: u32, change: impl FnOnce(&mut Ring, Option<&Memory>) -> Result<R>) -> Result<R> {
+    fn change<R>(
+        &self,
+        index: u32,
+        change: impl FnOnce(&mut Ring, Option<&Memory>) -> Result<R>,
+    ) -> Result<R> {
         let index = usize::try_from(index).map_err(|_| Protocol::InvalidParam)?;
         let mut state = self.state.borrow_mut();
         let State { memory, rings, .. } = &mut *state;
@@ -281,7 +285,12 @@ impl VhostUserBackendReqHandler for Device {
         Err(NOT_HERE)
     }
 
-    fn add_mem_region(&self, _: &VhostUserSingleMemoryRegion, _: File, _: Option<bool>) -> Result<Option<u64>> {
+    fn add_mem_region(
+        &self,
+        _: &VhostUserSingleMemoryRegion,
+        _: File,
+        _: Option<bool>,
+    ) -> Result<Option<u64>> {
         Err(NOT_HERE)
     }
 
@@ -315,7 +324,9 @@ impl VhostUserBackendReqHandler for Device {
         if saved == [&MAGIC[..], &state.mark].concat() {
             Ok(())
         } else {
-            tracing::warn!("the machine's files were served by a process that is gone; it cannot go on with this one");
+            tracing::warn!(
+                "the machine's files were served by a process that is gone; it cannot go on with this one"
+            );
             Err(Protocol::InvalidOperation("a state of another process"))
         }
     }

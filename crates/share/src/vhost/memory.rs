@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use rustix::fs::SealFlags;
 use vhost::vhost_user::message::{VhostUserLog, VhostUserMemoryRegion};
 use vhost::vhost_user::{Error as Protocol, Result};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion, VolatileMemory as _};
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion, VolatileMemory as _,
+};
 
 /// Bytes that one bit of the log stands for.
 const PAGE: u64 = 4096;

@@ -75,16 +75,32 @@ fn what_makes_no_sense_on_a_ring_breaks_it() {
         ("no header", vec![descriptor(BUFFERS, 39, NEXT, 1), room], Broken::Request),
         ("only room", vec![room], Broken::Request),
         ("no room", vec![descriptor(BUFFERS, 104, 0, 0)], Broken::Room),
-        ("too little room", vec![descriptor(BUFFERS, 104, NEXT, 1), descriptor(BUFFERS, 15, WRITE, 0)], Broken::Room),
-        ("a request outside of memory", vec![descriptor(MEMORY as u64 - 1, 104, NEXT, 1), room], Broken::Buffer),
-        ("room outside of memory", vec![descriptor(BUFFERS, 104, NEXT, 1), descriptor(u64::MAX - 4, 80, WRITE, 0)], Broken::Buffer),
+        (
+            "too little room",
+            vec![descriptor(BUFFERS, 104, NEXT, 1), descriptor(BUFFERS, 15, WRITE, 0)],
+            Broken::Room,
+        ),
+        (
+            "a request outside of memory",
+            vec![descriptor(MEMORY as u64 - 1, 104, NEXT, 1), room],
+            Broken::Buffer,
+        ),
+        (
+            "room outside of memory",
+            vec![descriptor(BUFFERS, 104, NEXT, 1), descriptor(u64::MAX - 4, 80, WRITE, 0)],
+            Broken::Buffer,
+        ),
         ("more than any request", vec![descriptor(BUFFERS, 0x20_0000, NEXT, 1), room], Broken::Request),
         ("a table outside of memory", vec![descriptor(table, 16, INDIRECT, 0)], Broken::Chain),
     ];
     for (name, descriptors, broken) in cases {
         assert_eq!(work(&descriptors).0, Err(broken), "{name}");
     }
-    let back = vec![descriptor(BUFFERS, 40, NEXT, 1), descriptor(BUFFERS + 0x1000, 80, WRITE | NEXT, 2), descriptor(BUFFERS, 8, 0, 0)];
+    let back = vec![
+        descriptor(BUFFERS, 40, NEXT, 1),
+        descriptor(BUFFERS + 0x1000, 80, WRITE | NEXT, 2),
+        descriptor(BUFFERS, 8, 0, 0),
+    ];
     assert_eq!(work(&back).0, Err(Broken::Chain));
 }
 

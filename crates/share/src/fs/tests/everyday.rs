@@ -47,7 +47,8 @@ fn a_file_that_was_made_meanwhile_is_opened_unless_it_must_be_new() {
 #[test]
 fn names_of_any_bytes_and_255_of_them() {
     let (temp, mut client, top) = share();
-    let mut names = vec![b"\xff\xfe".to_vec(), "ä".into(), b"a b\n".to_vec(), vec![b'n'; 255], b"...".to_vec()];
+    let mut names =
+        vec![b"\xff\xfe".to_vec(), "ä".into(), b"a b\n".to_vec(), vec![b'n'; 255], b"...".to_vec()];
     names.sort();
     for name in &names {
         client.create(top, name, 0o600).unwrap();

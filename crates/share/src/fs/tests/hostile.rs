@@ -194,7 +194,8 @@ fn no_request_is_a_panic_or_a_way_out() {
     fs::create_dir(&inside).unwrap();
     fs::write(inside.join("a"), "x").unwrap();
     let node = prop_oneof![0_u64..8, any::<u64>()];
-    let opcode = prop_oneof![(0_u32..60).prop_filter("kept mounted", |code| *code != op::DESTROY), any::<u32>()];
+    let opcode =
+        prop_oneof![(0_u32..60).prop_filter("kept mounted", |code| *code != op::DESTROY), any::<u32>()];
     let tail = prop_oneof![
         Just(b"a\0b\0".to_vec()),
         Just(b"../x\0".to_vec()),

@@ -42,7 +42,16 @@ pub enum Bench {
 
 /// Measures what was asked for, or everything.
 pub fn bench(which: &[Bench]) -> Result<()> {
-    let all = [Bench::Boot, Bench::Run, Bench::Idle, Bench::Memory, Bench::Files, Bench::Net, Bench::Sleep, Bench::Translate];
+    let all = [
+        Bench::Boot,
+        Bench::Run,
+        Bench::Idle,
+        Bench::Memory,
+        Bench::Files,
+        Bench::Net,
+        Bench::Sleep,
+        Bench::Translate,
+    ];
     for bench in if which.is_empty() { &all } else { which } {
         match bench {
             Bench::Boot => boot::measure()?,
