@@ -12,6 +12,7 @@ fn docs() -> PathBuf {
 fn reports() -> Vec<Report> {
     let mut files: Vec<PathBuf> =
         docs().join("verify").read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
     files.sort();
     files.iter().map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()).collect()
 }

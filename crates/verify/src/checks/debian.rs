@@ -16,6 +16,7 @@ pub(super) fn checks(arch: Arch) -> Vec<Check> {
     let has =
         |words: String| Expect { exit: vec![0], stdout: Text::Has(words), stderr: Text::Is(String::new()) };
     let kernel = arch.kernel();
+    let loader = format!("/lib/ld-musl-{kernel}.so.1");
     vec![
         check("glibc", "a dynamically linked program", words(&["getconf", "GNU_LIBC_VERSION"]))
             .public(PUBLIC)
@@ -58,10 +59,15 @@ pub(super) fn checks(arch: Arch) -> Vec<Check> {
         )
         .patient()
         .expects(Expect::says("caught 3\nalarms 3\nchild 9")),
-        check("musl", "a static program of ours on musl", shell(&musl(arch)))
-            .patient()
-            .public_with("alpine:latest", shell("grep -q Alpine /etc/os-release && echo 42 of 8 bytes"))
-            .expects(Expect::says("42 of 8 bytes")),
+        // musl's loader is its libc, and a program: it says what it is, and that it was not told what to load. Debian's tcc cannot link
+        // musl's static library on Arm64, so that a program of our own would test tcc.
+        check("musl", "a program on musl: its loader starts, by itself", words(&[&loader]))
+            .public("alpine:latest")
+            .expects(Expect {
+                exit: vec![1],
+                stdout: Text::Is(String::new()),
+                stderr: Text::Has(format!("musl libc ({kernel})")),
+            }),
         check(
             "go",
             "a Go program, with its own scheduler and signal handling",
@@ -148,14 +154,4 @@ fn python(code: &str) -> Vec<String> {
 
 fn compile(libraries: &str, file: &str) -> Vec<String> {
     shell(&format!("tcc -o /tmp/it /opt/dhow/{file} {libraries} && exec /tmp/it"))
-}
-
-fn musl(arch: Arch) -> String {
-    let kernel = arch.kernel();
-    format!(
-        "set -e; lib=/usr/lib/{kernel}-linux-musl
-         tcc -nostdinc -nostdlib -static -I/usr/include/{kernel}-linux-musl -o /tmp/it \\
-           $lib/crt1.o $lib/crti.o /opt/dhow/answer.c $lib/libc.a $lib/crtn.o /usr/lib/{kernel}-linux-gnu/tcc/libtcc1.a $lib/libc.a
-         exec /tmp/it"
-    )
 }

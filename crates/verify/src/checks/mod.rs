@@ -105,11 +105,6 @@ impl Check {
         self
     }
 
-    fn public_with(mut self, image: &'static str, command: Vec<String>) -> Self {
-        self.public = Some(Public { image, command: Some(command) });
-        self
-    }
-
     /// Names a gap if the table of translators has one that begins so.
     fn gap(mut self, translator: Option<&Translator>, begins: &str, looks: Expect) -> Self {
         let named = translator.and_then(|row| row.gaps.iter().find(|gap| gap.starts_with(begins)));
