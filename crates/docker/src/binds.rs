@@ -20,6 +20,11 @@ impl Binds {
         self.0.is_empty()
     }
 
+    /// More of them.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
     /// Why they cannot be mounted in a machine with these shares: the first one, and what to type.
     pub(crate) fn refusal(&self, shares: &[Share]) -> Option<String> {
         let path = self.0.iter().map(|path| cleaned(path)).find(|path| !is_there(path, shares))?;

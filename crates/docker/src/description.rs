@@ -55,8 +55,9 @@ impl<'de> Visitor<'de> for Keys {
                 "image" => assign(&mut found.image, map.next_value()?),
                 "container" => assign(&mut found.container, map.next_value()?),
                 "hostconfig" => {
+                    // Of two, Go keeps what the later one does not name.
                     if let Some(binds) = map.next_value::<Option<Binds>>()? {
-                        found.binds = binds;
+                        found.binds.add(binds);
                     }
                 }
                 "labels" => match map.next_value()? {

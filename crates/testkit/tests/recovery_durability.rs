@@ -9,7 +9,7 @@ mod common;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -112,7 +112,7 @@ impl Writer {
                 .map_while(std::result::Result::ok)
             {
                 if let Ok(number) = line.trim().parse() {
-                    numbers.lock().unwrap().push(number);
+                    numbers.lock().unwrap_or_else(PoisonError::into_inner).push(number);
                 }
             }
         });
@@ -120,16 +120,17 @@ impl Writer {
     }
 
     fn heard(&self) -> usize {
-        self.heard.lock().unwrap().len()
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Ends the client, if it has not ended, and answers everything that it heard.
     fn end(mut self) -> Vec<u64> {
         dhow_testkit::run::kill(&mut self.client);
         if let Some(reader) = self.reader.take() {
-            reader.join().unwrap();
+            // What it heard before a panic counts as well.
+            drop(reader.join());
         }
-        let heard = self.heard.lock().unwrap();
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.clone()
     }
 }

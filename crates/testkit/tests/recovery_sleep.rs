@@ -22,7 +22,10 @@ const COUNT: &str = "i=0; while true; do i=$((i+1)); echo $i; echo $i > /tmp/cou
 fn open(engine: &Engine, args: &[&str]) -> Result<(Child, BufReader<ChildStdout>)> {
     let child = engine.docker().command().args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = child.map_err(Error::io("start", Path::new("docker")))?;
-    let stdout = child.stdout.take().expect("piped");
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| Error::Missing { what: "its output".to_owned(), hint: String::new() })?;
     Ok((child, BufReader::new(stdout)))
 }
 
@@ -95,7 +98,7 @@ fn a_machine_that_sleeps_goes_on_where_it_was_and_is_never_resumed_wrongly() -> 
     count(3)?;
 
     suspend(&engine)?;
-    std::thread::sleep(Duration::from_secs(3));
+    wait::nap(Duration::from_secs(3));
     assert!(is_asleep(&engine)?, "nothing of our own wakes it");
     typed.write_all(b"typed\n").map_err(Error::io("write to", Path::new("exec")))?;
     assert_eq!(line(&mut echoed)?, "typed");
