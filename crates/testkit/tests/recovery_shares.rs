@@ -66,7 +66,6 @@ fn a_home_is_in_the_machine_and_nothing_but_it() -> Result<()> {
     what_is_not_shared_is_refused_with_the_command_that_shares_it(&shared.engine)?;
     changes_of_the_host_are_seen_within_a_second(&shared)?;
     every_kind_of_file_is_what_it_was(&shared)?;
-    locks_exclude_between_containers(&shared)?;
     thousands_of_files_are_listed(&shared)
 }
 
@@ -201,22 +200,6 @@ fn every_kind_of_file_is_what_it_was(shared: &Shared) -> Result<()> {
     assert_eq!(shared.run(&[], &script)?, expected);
     let null = shared.home.join("kinds/null");
     assert!(fs::symlink_metadata(&null).map_err(Error::io("look at", &null))?.is_file());
-    Ok(())
-}
-
-fn locks_exclude_between_containers(shared: &Shared) -> Result<()> {
-    let docker = shared.engine.docker();
-    let home = shared.home.display();
-    let mount = format!("{home}:{home}");
-    let hold = format!("flock {home}/lock sh -c 'echo held; sleep 600'");
-    docker.ok(["run", "-d", "--name", "holder", "-v", &mount, busybox(), "sh", "-c", &hold])?;
-    wait::until("the lock to be held", PATIENCE, || {
-        docker.ok(["logs", "holder"]).ok().filter(|said| said.contains("held")).map(drop)
-    })?;
-    let said = shared.run(&[], "flock -n lock echo mine || echo taken")?;
-    assert_eq!(said, "taken");
-    docker.ok(["rm", "-f", "holder"])?;
-    assert_eq!(shared.run(&[], "flock -n lock echo mine || echo taken")?, "mine");
     Ok(())
 }
 
