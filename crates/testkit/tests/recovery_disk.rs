@@ -36,7 +36,9 @@ fn takes(engine: &Engine) -> Result<u64> {
 
 fn json(engine: &Engine, args: &[&str]) -> Result<Value> {
     let said = engine.dhow(args.iter().copied().chain(["--json"]))?.limit(PATIENCE).outcome()?.text();
-    serde_json::from_str(&said).map_err(|_| Error::Unexpected { what: args.join(" "), said })
+    // Long work tells how far it is in lines of its own; the answer is the last.
+    serde_json::from_str(said.lines().last().unwrap_or_default())
+        .map_err(|_| Error::Unexpected { what: args.join(" "), said })
 }
 
 fn kept(engine: &Engine) -> Result<String> {
@@ -239,7 +241,8 @@ fn rescued(engine: &Engine, what: &str) -> Result<()> {
 
     let directory = engine.home().with_file_name("saved");
     let saved = engine.dhow(["rescue", "export"])?.arg(&directory).arg("--json").limit(PATIENCE).outcome()?;
-    let list: Value = serde_json::from_str(&saved.text()).unwrap_or_default();
+    let list: Value =
+        serde_json::from_str(saved.text().lines().last().unwrap_or_default()).unwrap_or_default();
     if !what.contains("root directory") {
         let names: Vec<_> =
             list.as_array().into_iter().flatten().map(|thing| thing["name"].clone()).collect();
