@@ -4,6 +4,7 @@ use dhow_model::placement::{Asked, Bound, admit};
 use dhow_model::query::query_value;
 use dhow_model::{Placement, Platform, Role};
 
+use crate::binds::Binds;
 use crate::connection::Shared;
 use crate::decisions;
 use crate::description::Description;
@@ -37,9 +38,10 @@ impl Shared {
         let mut asked = Asked { platforms: platform.into_iter().collect(), ..Asked::default() };
         let abroad = host.placement == Placement::ForeignMachine;
         let machines = self.machines(&request.trace);
-        let mut turn = None;
-        let (content, binds);
-        {
+        let (mut content, mut turn, mut binds) = (Vec::new(), None, Binds::default());
+        // Where machines see all of the host's files no mount is asked about.
+        let partly = self.engines.shares(Role::Native).is_some();
+        if asked.platforms.is_empty() || abroad || partly {
             let held = self.hold(client, request, MAX_DESCRIPTION, &mut plan).await?;
             // A named platform decides for what is too large to be read; dockerd refuses what cannot be.
             let read = match &held {

@@ -48,12 +48,17 @@ pub const VERB: &str = "serve-shares";
 /// How the guest knows the device.
 pub use dhow_model::SHARES_TAG as TAG;
 
-/// What the process is started with, for shares in this order: a path, and whether the guest may write to it.
-pub fn words<'a>(shares: impl IntoIterator<Item = (&'a std::path::Path, bool)>) -> Vec<OsString> {
+/// What the process is started with, for shares in this order: a path, and whether the guest may write to it. `hidden` is a
+/// directory that is not there for the guest.
+pub fn words<'a>(
+    shares: impl IntoIterator<Item = (&'a std::path::Path, bool)>,
+    hidden: Option<&std::path::Path>,
+) -> Vec<OsString> {
     let shares = shares.into_iter().flat_map(|(path, writable)| {
         [OsString::from(if writable { "read-write" } else { "read-only" }), path.into()]
     });
-    std::iter::once(OsString::from(VERB)).chain(shares).collect()
+    let hidden = hidden.into_iter().flat_map(|path| [OsString::from("hidden"), path.into()]);
+    std::iter::once(OsString::from(VERB)).chain(shares).chain(hidden).collect()
 }
 
 /// Whether this process was started to serve shares.

@@ -17,19 +17,24 @@ use crate::{Error, Result, sandbox, vhost};
 pub(crate) const READ_WRITE: &str = "read-write";
 /// Before a path that it may only read.
 pub(crate) const READ_ONLY: &str = "read-only";
+/// Before a directory that is not there for the guest.
+pub(crate) const HIDDEN: &str = "hidden";
 
 /// Serves until the supervisor is gone. `words` are what follows the verb.
 ///
 /// # Errors
 /// When it was not started as a supervisor does, a directory cannot be opened, or it cannot be confined.
 pub(crate) fn run(words: impl Iterator<Item = OsString>) -> Result<()> {
-    let shares = parse(words)?;
+    let Asked { shares, hidden } = parse(words)?;
     let listener = UnixListener::from(socket(rustix::stdio::stdin())?);
     let mut life = UnixStream::from(socket(rustix::stdio::stdout())?);
     let descriptors = sandbox::descriptors();
     let each = || shares.iter().map(|(path, writable)| (path.as_path(), *writable));
     let server = Server::new(each(), descriptors);
-    let server = server.map_err(|(path, errno)| Error::Top { path, source: errno.into() })?;
+    let mut server = server.map_err(|(path, errno)| Error::Top { path, source: errno.into() })?;
+    if let Some(path) = hidden {
+        server.hide(&path).map_err(|errno| Error::Top { path, source: errno.into() })?;
+    }
     if let Some(missing) = sandbox::confine(each())? {
         tracing::warn!("{missing}");
     }
@@ -37,18 +42,29 @@ pub(crate) fn run(words: impl Iterator<Item = OsString>) -> Result<()> {
     Ok(vhost::serve(&listener, &life, server)?)
 }
 
-fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Vec<(PathBuf, bool)>> {
-    let mut shares = Vec::new();
-    while let Some(mode) = words.next() {
-        let writable = match mode.to_str() {
-            Some(READ_WRITE) => true,
-            Some(READ_ONLY) => false,
-            _ => return Err(Error::BadStart("neither read-write nor read-only stands before a path")),
-        };
+/// What it is started with.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked {
+    /// Paths, and whether the guest may write to them.
+    shares: Vec<(PathBuf, bool)>,
+    hidden: Option<PathBuf>,
+}
+
+fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Asked> {
+    let mut asked = Asked::default();
+    while let Some(word) = words.next() {
         let path = words.next().map(PathBuf::from).filter(|path| path.is_absolute());
-        shares.push((path.ok_or(Error::BadStart("no absolute path"))?, writable));
+        let path = path.ok_or(Error::BadStart("no absolute path"))?;
+        match word.to_str() {
+            Some(READ_WRITE) => asked.shares.push((path, true)),
+            Some(READ_ONLY) => asked.shares.push((path, false)),
+            Some(HIDDEN) if asked.hidden.is_none() => asked.hidden = Some(path),
+            _ => {
+                return Err(Error::BadStart("neither read-write, read-only nor hidden stands before a path"));
+            }
+        }
     }
-    if shares.is_empty() { Err(Error::BadStart("nothing to share")) } else { Ok(shares) }
+    if asked.shares.is_empty() { Err(Error::BadStart("nothing to share")) } else { Ok(asked) }
 }
 
 fn socket(fd: impl AsFd) -> Result<OwnedFd> {
@@ -65,9 +81,18 @@ mod tests {
     #[test]
     fn what_is_to_be_shared_is_said_word_by_word() {
         let parse = |words: &[&str]| parse(words.iter().map(OsString::from));
-        let both = parse(&["read-write", "/home/u", "read-only", "/data"]).unwrap();
-        assert_eq!(both, [(PathBuf::from("/home/u"), true), (PathBuf::from("/data"), false)]);
-        for bad in [&[][..], &["/home"], &["read-write"], &["read-write", "home"], &["rw", "/home"]] {
+        let asked =
+            parse(&["read-write", "/home/u", "read-only", "/data", "hidden", "/home/u/.dhow"]).unwrap();
+        assert_eq!(asked.shares, [(PathBuf::from("/home/u"), true), (PathBuf::from("/data"), false)]);
+        assert_eq!(asked.hidden, Some("/home/u/.dhow".into()));
+        for bad in [
+            &[][..],
+            &["hidden", "/home"],
+            &["/home"],
+            &["read-write"],
+            &["read-write", "home"],
+            &["rw", "/home"],
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -56,9 +56,13 @@ impl Shares {
             .and_then(tokio::net::UnixListener::into_std)
             .and_then(|listener| listener.set_nonblocking(false).map(|()| listener))
             .map_err(|source| Error::Serve { path, source })?;
-        let each = spec.shares.iter().map(|share| (share.path.as_path(), share.access == Access::ReadWrite));
+        let each =
+            || spec.shares.iter().map(|share| (share.path.as_path(), share.access == Access::ReadWrite));
         let mut command = Command::new(std::env::current_exe().map_err(Error::Shares)?);
-        command.args(dhow_share::words(each)).current_dir("/").process_group(0);
+        // The machine's disk, its saved memory and the translators are no guest's business (spec 14.3).
+        let home =
+            dir.path().ancestors().nth(2).filter(|home| !each().any(|(path, _)| path.starts_with(home)));
+        command.args(dhow_share::words(each(), home)).current_dir("/").process_group(0);
         let started = tokio::task::spawn_blocking(move || Self::spawn(command, listener.into()));
         let started = started.await.map_err(|_| Error::Ending)?;
         let shares = started?;

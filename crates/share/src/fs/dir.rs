@@ -91,6 +91,9 @@ impl Server {
                 return Ok(None);
             }
             let mut inode = Identity { device, inode: entry.ino(), born: (0, 0) };
+            if self.hides(&inode) {
+                continue;
+            }
             if whole {
                 if name == b"." || name == b".." {
                     put_no_entry(answer);

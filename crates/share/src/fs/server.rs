@@ -10,7 +10,7 @@ use super::abi::{self, Answer, Body, Header, can, op};
 use super::handles::Handles;
 use super::nodes::{Nodes, Share, TOP};
 use super::reach;
-use super::seen::Seen;
+use super::seen::{Identity, Seen};
 
 /// How long the guest may believe what it was told, nanoseconds: a change on the host is seen within a second.
 pub(super) const BELIEVED: u32 = 900_000_000;
@@ -28,6 +28,8 @@ pub(crate) enum Answered {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(super) shares: Vec<Share>,
+    /// A directory that is not there for the guest, wherever it lies.
+    hidden: Option<Identity>,
     pub(super) nodes: Nodes,
     pub(super) handles: Handles,
     /// How many directories are kept open.
@@ -58,9 +60,25 @@ impl Server {
             nodes: Nodes::new(&open, room),
             handles: Handles::new((descriptors / 2).max(16)),
             shares: open,
+            hidden: None,
             room,
             entries: vec![std::mem::MaybeUninit::uninit(); 64 << 10],
         })
+    }
+
+    /// From now on this directory is not there for the guest, which cannot remove or move it either.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub(crate) fn hide(&mut self, path: &Path) -> Result<(), Errno> {
+        self.hidden = Some(Seen::open(reach::top(path)?.as_fd())?.identity);
+        Ok(())
+    }
+
+    /// Whether this is what is hidden.
+    pub(super) fn hides(&self, other: &Identity) -> bool {
+        // A listing does not tell when a file was born.
+        self.hidden.is_some_and(|hidden| (hidden.device, hidden.inode) == (other.device, other.inode))
     }
 
     /// Does what a request asks for. Whatever its bytes are, there is an answer or none is due.

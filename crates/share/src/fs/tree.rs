@@ -57,6 +57,9 @@ impl Server {
         seen: &Seen,
         answer: &mut Answer,
     ) -> Result<(), Errno> {
+        if self.hides(&seen.identity) {
+            return Err(Errno::NOENT);
+        }
         let share = self.share_at(share, seen);
         let node = self.nodes.enter(share, parent, name, seen)?;
         answer.u64(node).u64(0).u64(0).u64(0).u32(BELIEVED).u32(BELIEVED);
@@ -77,13 +80,12 @@ impl Server {
         self.shares.iter().position(|share| share.identity == seen.identity)
     }
 
-    /// The top of a share can be neither removed nor moved from within another one.
+    /// The top of a share can be neither removed nor moved from within another one, nor can what is hidden.
     fn no_top(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-        if self.shares.len() == 1 {
-            return Ok(());
-        }
         match Seen::entry(dir, name) {
-            Ok(seen) if seen.is_dir() && self.top(&seen).is_some() => Err(Errno::BUSY),
+            Ok(seen) if seen.is_dir() && (self.top(&seen).is_some() || self.hides(&seen.identity)) => {
+                Err(Errno::BUSY)
+            }
             _ => Ok(()),
         }
     }

@@ -38,6 +38,29 @@ fn no_name_leads_out() {
     assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2);
 }
 
+/// Spec 14.3: what belongs to the engine itself is not there, whatever it is asked for by, and stays where it is.
+#[test]
+fn what_is_hidden_is_not_there_and_stays() {
+    let temp = tempfile::tempdir().unwrap();
+    let hidden = temp.path().join("engine");
+    fs::create_dir(&hidden).unwrap();
+    fs::write(hidden.join("data.img"), "x").unwrap();
+    fs::write(temp.path().join("seen"), "x").unwrap();
+    let mut client = Client::new(&[(temp.path(), true)]);
+    client.server.hide(&hidden).unwrap();
+    let top = client.top(0);
+    assert_eq!(client.look_up(top, b"engine").map(drop), Err(Errno::NOENT));
+    for opcode in [op::READDIR, op::READDIRPLUS] {
+        let names = client.list(top, opcode, 4096).unwrap();
+        assert!(!names.iter().any(|name| name == b"engine") && names.iter().any(|name| name == b"seen"));
+    }
+    assert_eq!(client.rename((top, b"engine"), (top, b"mine"), 0), Err(Errno::BUSY));
+    client.make_dir(top, b"other", 0o755).unwrap();
+    assert_eq!(client.rename((top, b"other"), (top, b"engine"), 0), Err(Errno::BUSY));
+    assert_eq!(client.remove_dir(top, b"engine"), Err(Errno::BUSY));
+    assert_eq!(fs::read(hidden.join("data.img")).unwrap(), b"x");
+}
+
 /// Spec 14.3.
 #[test]
 fn nothing_is_written_to_a_read_only_share() {
