@@ -21,6 +21,9 @@ use crate::{Error, Result};
 /// For requests that are under way when the daemon ends.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// For machines to stop that cannot be saved.
+const STOP: Duration = Duration::from_secs(45);
+
 /// Whoever looks whether a daemon runs has its lock for a moment; a daemon has it for good.
 const LOOKERS: Duration = Duration::from_secs(1);
 
@@ -85,13 +88,22 @@ pub async fn run(home: &Home, executable: PathBuf, way: Way, serving: impl FnOnc
     Ok(())
 }
 
-/// Saves every machine to disk. One that cannot be saved goes on, until somebody ends its processes.
+/// Saves every machine to disk. One that cannot be saved is stopped in order: its processes would be ended next.
 async fn save(engine: &Engine) {
     tracing::info!("told to end by a signal; machines are saved to disk");
     sockets::ends("saving machines to disk");
+    let mut kept = true;
     for slept in engine.suspend(None, "the service was told to end", Supervisors::End).await {
         if let Err(error) = slept.result {
-            tracing::warn!(machine = %slept.machine, %error, "the machine could not be saved, and goes on");
+            tracing::warn!(machine = %slept.machine, %error, "the machine could not be saved, and is stopped");
+            kept = false;
+        }
+    }
+    if !kept {
+        for stopped in engine.down(false, STOP).await {
+            if let Err(error) = stopped.result {
+                tracing::warn!(machine = %stopped.machine, %error, "the machine did not stop");
+            }
         }
     }
 }

@@ -78,13 +78,15 @@ pub async fn live(place: Place<'_>, status: &mut Status, inbox: &mut Inbox) -> R
     };
     loop {
         state = match state {
-            State::Awake(mut machine) => match machine.watch(&ground.place, status, inbox).await? {
-                Watched::Stop(asked) => {
-                    stop::stop(*machine, status, asked, inbox).await;
-                    State::Ended(Ended::Off)
+            State::Awake(mut machine) => {
+                match machine.watch(&ground.place, ground.shares_end(), status, inbox).await? {
+                    Watched::Stop(asked) => {
+                        stop::stop(*machine, status, asked, inbox).await;
+                        State::Ended(Ended::Off)
+                    }
+                    Watched::Suspend(asked) => suspend(&mut ground, machine, asked, status, inbox).await?,
                 }
-                Watched::Suspend(asked) => suspend(&mut ground, machine, asked, status, inbox).await?,
-            },
+            }
             State::Asleep(rest) => sleep(&mut ground, rest, status, inbox).await?,
             State::Ended(ended) => return Ok(ended),
         }
@@ -129,6 +131,10 @@ async fn first(ground: &mut Ground<'_>, status: &mut Status) -> Result<State> {
     ground.boot(status).await.map(|machine| State::Awake(Box::new(machine)))
 }
 
+/// Why a supervisor cannot end while its machine sleeps: what the guest knows of shared files is the file server's, and gone with it.
+const STAYS: &str = "directories are shared with it, and what its containers have open there is kept by a process that would end; \
+                     use `dhow suspend`, `dhow down`, or share nothing (files.shares)";
+
 /// Puts the machine to sleep, or says why not.
 async fn suspend(
     ground: &mut Ground<'_>,
@@ -140,6 +146,10 @@ async fn suspend(
     let before = status.current_phase();
     if before != Phase::Ready {
         refuse(asked, &status.not_ready());
+        return Ok(State::Awake(machine));
+    }
+    if asked.leave && !ground.place.spec.shares.is_empty() {
+        refuse(asked, STAYS);
         return Ok(State::Awake(machine));
     }
     let mut steps = Stopwatch::begin();
@@ -201,6 +211,12 @@ async fn sleep(
             () = ground.place.network.wanted() => break ("traffic from outside".to_owned(), None),
         };
         match request {
+            // The engine itself, which makes the machine anew, gives no reason.
+            Request::Suspend(asked)
+                if asked.leave && !asked.why.is_empty() && !ground.place.spec.shares.is_empty() =>
+            {
+                refuse(asked, STAYS);
+            }
             Request::Suspend(asked) => {
                 let reply = SuspendReply { bytes: rest.bytes, took_us: 0 };
                 drop(asked.reply.send(Ok(reply)));

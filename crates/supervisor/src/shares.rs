@@ -14,6 +14,7 @@ use dhow_home::{MachineDir, socket};
 use dhow_hypervisor::Share;
 use dhow_model::MachineSpec;
 use dhow_model::config::Access;
+use tokio_util::sync::CancellationToken;
 
 use crate::{Error, Result};
 
@@ -29,6 +30,8 @@ pub struct Shares {
     /// Closed, it ends.
     life: UnixStream,
     said: Said,
+    /// Cancelled when it has ended.
+    ended: CancellationToken,
 }
 
 /// Its last words.
@@ -76,14 +79,17 @@ impl Shares {
         let mut child = command.spawn().map_err(Error::Shares)?;
         // Ours of the other end goes with the command: when the process ends, we read its end.
         drop(command);
-        let said = Said::default();
+        let (said, ended) = (Said::default(), CancellationToken::new());
         let mut words = None;
         if let Some(stderr) = child.stderr.take() {
-            let said = Arc::clone(&said);
-            let log = thread::Builder::new().name("shares-log".to_owned()).spawn(move || log(stderr, &said));
+            let (said, ended) = (Arc::clone(&said), ended.clone());
+            let log = thread::Builder::new().name("shares-log".to_owned()).spawn(move || {
+                log(stderr, &said);
+                ended.cancel();
+            });
             words = Some(log.map_err(Error::Shares)?);
         }
-        let mut shares = Self { child, life, said };
+        let mut shares = Self { child, life, said, ended };
         if shares.is_ready() {
             return Ok(shares);
         }
@@ -121,6 +127,12 @@ impl Shares {
     /// open went with it.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Cancelled when it has ended, of itself or because we are done with it.
+    #[must_use]
+    pub fn ended(&self) -> CancellationToken {
+        self.ended.clone()
     }
 
     fn end(&mut self) {

@@ -10,6 +10,7 @@ use dhow_home::{Home, MachineDir};
 use dhow_hypervisor::{Hypervisor as _, Memory, Origin, Output, Qemu, Running};
 use dhow_model::{MachineSpec, Purpose};
 use dhow_proto::supervisor::Phase;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::Beginning;
 use crate::disk::{self, DataImage};
@@ -106,6 +107,12 @@ impl<'a> Ground<'a> {
 }
 
 impl Ground<'_> {
+    /// Cancelled when the file server has ended; never where nothing is shared.
+    #[must_use]
+    pub fn shares_end(&self) -> CancellationToken {
+        self.shares.as_ref().map_or_else(CancellationToken::new, Shares::ended)
+    }
+
     /// Boots the machine: a hypervisor, a channel to its agent, and what follows the guest.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use dhow_proto::AGENT_PROTOCOL;
 use dhow_proto::agent::{BootStep, HealthReply, HelloReply};
 use dhow_proto::supervisor::{Phase, ResumeReply};
 use tokio::time::Instant as Deadline;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::Heard;
 use crate::inbox::{Grow, Inbox, Request, Stop, Suspend};
@@ -64,6 +65,7 @@ enum Next {
     Running(Option<u32>),
     BootLimit,
     ChannelClosed(dhow_channel::Error),
+    SharesEnded,
 }
 
 impl Machine {
@@ -87,6 +89,7 @@ impl Machine {
     pub async fn watch(
         &mut self,
         place: &Place<'_>,
+        shares_end: CancellationToken,
         status: &mut Status,
         inbox: &mut Inbox,
     ) -> Result<Watched> {
@@ -103,6 +106,7 @@ impl Machine {
                 Ok(()) = running.changed() => Next::Running(*running.borrow_and_update()),
                 () = tokio::time::sleep_until(boot_limit), if booting => Next::BootLimit,
                 why = closed(self.mux.as_ref()) => Next::ChannelClosed(why),
+                () = shares_end.cancelled() => Next::SharesEnded,
             };
             let verdict = match next {
                 Next::Exited(exit) => {
@@ -123,6 +127,8 @@ impl Machine {
                     status.containers(containers);
                     Ok(())
                 }
+                // Every access to a shared file would wait for ever.
+                Next::SharesEnded => Err(Error::SharesEnded),
                 Next::BootLimit => {
                     Err(Error::NotReady { limit: place.limit, at: status.last_step(), console: Vec::new() })
                 }
