@@ -1,6 +1,7 @@
 //! What the machine tests share.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod data;
 pub mod gateway;
 pub mod ports;
 pub mod sleep;

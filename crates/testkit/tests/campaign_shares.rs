@@ -57,7 +57,7 @@ fn read(path: &Path) -> Result<String> {
 
 /// Rules 14.1, 14.2, 14.3 and issue 5, point 5: one boot, since each costs seconds.
 #[test]
-#[ignore = "boots an engine: ./dev test machine"]
+#[ignore = "boots an engine: ./dev test campaign"]
 fn a_home_is_in_the_machine_and_nothing_but_it() -> Result<()> {
     let shared = Shared::start()?;
     files_go_both_ways(&shared)?;
@@ -220,7 +220,7 @@ fn thousands_of_files_are_listed(shared: &Shared) -> Result<()> {
 /// Rule 13.2: after a wake, shares see the host's changes, and what was open is open. A file that was removed while it was open
 /// lives on.
 #[test]
-#[ignore = "boots an engine: ./dev test machine"]
+#[ignore = "boots an engine: ./dev test campaign"]
 fn what_was_open_before_a_sleep_is_open_after_it() -> Result<()> {
     let shared = Shared::start()?;
     let docker = shared.engine.docker();
@@ -252,12 +252,14 @@ fn what_was_open_before_a_sleep_is_open_after_it() -> Result<()> {
 
 /// Rule 16.3: nothing is left behind by a supervisor that is killed.
 #[test]
-#[ignore = "boots an engine: ./dev test machine"]
+#[ignore = "boots an engine: ./dev test campaign"]
 fn the_file_server_goes_with_its_supervisor() -> Result<()> {
     let shared = Shared::start()?;
     let status = shared.engine.status()?;
     let supervisor = status.supervisor().ok_or_else(|| missing("the supervisor"))?;
     let server = child(supervisor)?.ok_or_else(|| missing("the file server"))?;
+    // The image was imported a moment ago, and dockerd leaves its files to the kernel.
+    shared.run(&[], "sync")?;
     signal(supervisor, "KILL")?;
     wait::until("the file server to be gone", PATIENCE, || (!alive(server)).then_some(()))?;
     shared.engine.wait_status("the machine to run again", PATIENCE, |status| {

@@ -161,7 +161,7 @@ fn assert_all_there(heard: &[u64], written: &[u64], what: &str) {
 
 /// Rule 16.1: SIGKILL of the hypervisor, the supervisor, the daemon, dockerd, or all of them, at random moments.
 #[test]
-#[ignore = "boots an engine: ./dev test machine"]
+#[ignore = "boots an engine: ./dev test campaign"]
 fn every_record_that_was_reported_is_there_whatever_is_killed() -> Result<()> {
     let (rounds, seed) = (number("DHOW_TEST_ROUNDS", 20), number("DHOW_TEST_SEED", 0x5eed));
     let mut draw = Draw(seed.max(1));
