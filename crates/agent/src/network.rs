@@ -77,8 +77,9 @@ fn interface() -> Result<String> {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
         names.sort();
-        if let Some(name) = names.iter().find(|name| Path::new(INTERFACES).join(name).join("device").exists())
-        {
+        // The kernel makes the link to the device before the interface's own files.
+        let has = |name: &str, what: &str| Path::new(INTERFACES).join(name).join(what).exists();
+        if let Some(name) = names.iter().find(|name| has(name, "device") && has(name, "ifindex")) {
             return Ok(name.clone());
         }
         if began.elapsed() >= APPEARS_WITHIN {
