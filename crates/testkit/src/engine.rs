@@ -234,6 +234,11 @@ impl Drop for Engine {
     }
 }
 
+/// Whether a machine in this state runs.
+pub fn is_up(state: &Value) -> bool {
+    matches!(state.as_str(), Some("running" | "idle"))
+}
+
 /// What `dhow status --json` said.
 #[derive(Clone, Debug)]
 pub struct Status(pub Value);
@@ -257,6 +262,11 @@ impl Status {
     /// The native machine's state: "running".
     pub fn state(&self) -> &str {
         self.machine()["state"].as_str().unwrap_or_default()
+    }
+
+    /// Whether it runs, be it with nothing to do: a machine without containers is "idle" within seconds.
+    pub fn runs(&self) -> bool {
+        is_up(&self.machine()["state"])
     }
 
     /// What the status says is wrong with it.

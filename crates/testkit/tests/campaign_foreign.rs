@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use common::{PATIENCE, busybox};
-use dhow_testkit::engine::{alive, signal};
+use dhow_testkit::engine::{alive, is_up, signal};
 use dhow_testkit::{Engine, Error, Image, Result, Run, place, run, wait};
 use serde_json::Value;
 
@@ -97,7 +97,7 @@ fn boots_only_when_a_workload_needs_it(engine: &Engine) -> Result<()> {
     Image::ForeignBusybox.ensure(docker)?;
     assert_eq!(docker.ok(run)?, FOREIGN);
     let machine = engine.status()?.named("foreign").clone();
-    assert_eq!((&machine["state"], &machine["accelerator"]), (&"running".into(), &"tcg".into()), "{machine}");
+    assert!(is_up(&machine["state"]) && machine["accelerator"] == "tcg", "{machine}");
     assert_eq!(docker.ok(["run", "--rm", busybox(), "uname", "-m"])?, NATIVE);
     docker.ok(["run", "-d", "--name", "near", busybox(), "sleep", "3600"])?;
     let far = [
@@ -115,11 +115,7 @@ fn boots_only_when_a_workload_needs_it(engine: &Engine) -> Result<()> {
     assert_eq!(names(engine)?, ["far", "near"]);
     for (name, role) in [("near", "native"), ("far", "foreign")] {
         let place = inspected(engine, name)?;
-        assert_eq!(
-            (&place["role"], &place["machine"]["state"]),
-            (&role.into(), &"running".into()),
-            "{place}"
-        );
+        assert!(place["role"] == role && is_up(&place["machine"]["state"]), "{place}");
     }
     Ok(())
 }
@@ -300,7 +296,7 @@ fn says_exactly_why_it_cannot_come_back(engine: &Engine) -> Result<()> {
     assert!(said.contains("machine foreign") && said.contains("data.img"), "{body}");
     assert_eq!(docker.ok(["exec", "near", "uname", "-m"])?, NATIVE);
     assert_eq!(names(engine)?, ["near"]);
-    assert_eq!(engine.status()?.state(), "running");
+    assert!(engine.status()?.runs());
     std::fs::remove_dir(&image).map_err(Error::io("remove", &image))?;
     std::fs::rename(&aside, &image).map_err(Error::io("rename", &aside))?;
     docker.run(["start", "far"]).limit(PATIENCE).ok()?;

@@ -263,7 +263,7 @@ fn the_file_server_goes_with_its_supervisor() -> Result<()> {
     signal(supervisor, "KILL")?;
     wait::until("the file server to be gone", PATIENCE, || (!alive(server)).then_some(()))?;
     shared.engine.wait_status("the machine to run again", PATIENCE, |status| {
-        status.state() == "running" && status.supervisor().is_some_and(|pid| pid != supervisor)
+        status.runs() && status.supervisor().is_some_and(|pid| pid != supervisor)
     })?;
     wait::until("docker to answer again", PATIENCE, || shared.engine.docker().answers().then_some(()))?;
     assert_eq!(shared.run(&[], "cat kept/file")?, "kept");

@@ -37,12 +37,12 @@ fn kill_and_watch(engine: &Engine, victims: &[u32]) -> Result<(Status, Status)> 
         signal(*victim, "KILL")?;
     }
     let noticed = engine.wait_status("the death to be reported", Duration::from_secs(30), |status| {
-        status.state() != "running" || !status.trouble().is_empty() || status.retries() > 0
+        !status.runs() || !status.trouble().is_empty() || status.retries() > 0
     })?;
     let before = victims.to_vec();
     let recovered = engine.wait_status("the machine to run again", PATIENCE, |status| {
         let fresh = |pid: Option<u32>| pid.is_some_and(|pid| !before.contains(&pid));
-        status.state() == "running" && fresh(status.hypervisor()) && fresh(status.supervisor())
+        status.runs() && fresh(status.hypervisor()) && fresh(status.supervisor())
     })?;
     wait::until("docker to answer again", PATIENCE, || engine.docker().answers().then_some(()))?;
     Ok((noticed, recovered))
@@ -106,7 +106,7 @@ fn a_killed_supervisor_takes_its_hypervisor_along_and_both_come_back() -> Result
         (!alive(hypervisor)).then_some(())
     })?;
     engine.wait_status("a new supervisor and hypervisor", PATIENCE, |status| {
-        status.state() == "running" && status.supervisor().is_some_and(|pid| pid != supervisor)
+        status.runs() && status.supervisor().is_some_and(|pid| pid != supervisor)
     })?;
     wait::until("docker to answer again", PATIENCE, || engine.docker().answers().then_some(()))?;
     assert_file_is_there(&engine)
@@ -132,7 +132,7 @@ fn a_killed_dockerd_or_containerd_is_restarted_and_counted() -> Result<()> {
         })?;
         wait::until("docker to answer again", PATIENCE, || engine.docker().answers().then_some(()))?;
         engine.wait_status("the machine to be well", PATIENCE, |status| {
-            status.state() == "running" && status.trouble().is_empty()
+            status.runs() && status.trouble().is_empty()
         })?;
         assert_file_is_there(&engine)?;
     }
