@@ -21,7 +21,11 @@ pub enum Image {
     Flood,
     /// Debian 13 with a registry of images.
     Registry,
+    /// Debian 13 with PostgreSQL 17, its clients and its bench.
+    Postgres,
 }
+
+const POSTGRES: &[&str] = &["base-files", "base-passwd", "dash", "coreutils", "util-linux", "postgresql-17"];
 
 const REGISTRY: &[&str] = &["base-files", "base-passwd", "dash", "coreutils", "docker-registry"];
 
@@ -59,6 +63,7 @@ impl Image {
             Self::Debian => "dhow-test/debian:1",
             Self::Flood => "dhow-test/flood:1",
             Self::Registry => "dhow-test/registry:1",
+            Self::Postgres => "dhow-test/postgres:1",
         }
     }
 
@@ -78,6 +83,7 @@ impl Image {
             Self::Debian => debian::tree("image", DEBIAN)?,
             Self::Flood => debian::tree("flood", FLOOD)?,
             Self::Registry => debian::tree("registry", REGISTRY)?,
+            Self::Postgres => debian::tree("postgres", POSTGRES)?,
         };
         let stem = tree.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let archive = place::dev("images")?.join(format!("{stem}.tar"));
@@ -86,7 +92,7 @@ impl Image {
             let part = archive.with_extension("part");
             match self {
                 Self::Busybox | Self::ForeignBusybox => pack_busybox(&tree, &part)?,
-                Self::Debian | Self::Flood | Self::Registry => pack_debian(&tree, &part)?,
+                Self::Debian | Self::Flood | Self::Registry | Self::Postgres => pack_debian(&tree, &part)?,
             }
             fs::rename(&part, &archive).map_err(Error::io("rename", &part))?;
         }
@@ -148,11 +154,18 @@ fn pack_busybox(tree: &Path, archive: &Path) -> Result<()> {
 }
 
 fn pack_debian(tree: &Path, archive: &Path) -> Result<()> {
-    // Programs of the packages' upkeep, and data of libraries that no test uses.
+    // Programs of the packages' upkeep, a compiler that PostgreSQL uses only when it is told to, and data of libraries that no test uses.
     pack(
         tree,
         archive,
-        &["./usr/share/perl*", "./usr/lib/*/perl*", "./usr/lib/*/gconv", "./var/lib/dpkg", "./boot"],
+        &[
+            "./usr/share/perl*",
+            "./usr/lib/*/perl*",
+            "./usr/lib/*/gconv",
+            "./usr/lib/*/libLLVM*",
+            "./var/lib/dpkg",
+            "./boot",
+        ],
     )
 }
 

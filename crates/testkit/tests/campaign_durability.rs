@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -13,75 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use common::draw::{Draw, number, seed};
+use common::victims::{self, Doing, Victim};
 use common::{PATIENCE, busybox};
 use dhow_testkit::engine::signal;
 use dhow_testkit::{Engine, Error, Image, Result, Run, wait};
-
-/// A number from the environment.
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|word| word.parse().ok()).unwrap_or(default)
-}
-
-/// Numbers that look random and are the same for the same seed (Marsaglia's xorshift).
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
-/// What is killed in a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Victim {
-    Hypervisor,
-    Supervisor,
-    Daemon,
-    Dockerd,
-    All,
-}
-
-impl Victim {
-    /// The cheap ones come more often: a machine boots for seconds.
-    const DRAWN: [Self; 10] = [
-        Self::Hypervisor,
-        Self::Supervisor,
-        Self::Daemon,
-        Self::Dockerd,
-        Self::All,
-        Self::Daemon,
-        Self::Dockerd,
-        Self::Hypervisor,
-        Self::Daemon,
-        Self::Dockerd,
-    ];
-
-    fn kill(self, engine: &Engine) -> Result<()> {
-        let status = engine.status()?;
-        let (daemon, supervisor, hypervisor) = (status.daemon(), status.supervisor(), status.hypervisor());
-        let victims = match self {
-            Self::Hypervisor => vec![hypervisor],
-            Self::Supervisor => vec![supervisor],
-            Self::Daemon => vec![daemon],
-            Self::All => vec![daemon, supervisor, hypervisor],
-            Self::Dockerd => {
-                let kill = "kill -9 $(pidof dockerd)";
-                let run = ["run", "--rm", "--privileged", "--pid=host", busybox(), "sh", "-c", kill];
-                // The client loses its answer with the dockerd that it asked.
-                engine.docker().run(run).limit(Duration::from_secs(30)).outcome().ok();
-                Vec::new()
-            }
-        };
-        for victim in victims.into_iter().flatten() {
-            // One may have ended with another before its turn came.
-            signal(victim, "KILL").ok();
-        }
-        Ok(())
-    }
-}
 
 /// A container that writes, and what it said.
 struct Writer {
@@ -137,7 +74,7 @@ impl Writer {
 
 /// Waits until the engine serves again by itself, or starts it where that was killed too.
 fn recovered(engine: &Engine, victim: Victim) -> Result<()> {
-    if matches!(victim, Victim::Daemon | Victim::All) {
+    if victim.needs_up() {
         engine.up()?;
     }
     let answers = || {
@@ -159,43 +96,80 @@ fn assert_all_there(heard: &[u64], written: &[u64], what: &str) {
     assert!(lost.is_empty(), "{what}: {} of {} records are lost: {lost:?}", lost.len(), heard.len());
 }
 
-/// Rule 16.1: SIGKILL of the hypervisor, the supervisor, the daemon, dockerd, or all of them, at random moments.
+/// How the rounds went: for each way, how many, how many records were heard in them, and the longest time to serve again.
+#[derive(Default)]
+struct Table(BTreeMap<(Doing, Victim), (u64, usize, Duration)>);
+
+impl Table {
+    fn add(&mut self, way: (Doing, Victim), records: usize, took: Duration) {
+        let row = self.0.entry(way).or_default();
+        *row = (row.0 + 1, row.1 + records, row.2.max(took));
+    }
+
+    fn print(&self) {
+        for ((doing, victim), (rounds, records, took)) in &self.0 {
+            let took = took.as_secs_f64();
+            eprintln!(
+                "{doing:?} {victim:?}: {rounds} rounds, {records} records, served again after {took:.1} s at most"
+            );
+        }
+    }
+}
+
+/// Every way once before any comes again, so that a short run has them all but four: the order is drawn.
+fn ways(draw: &mut Draw) -> Vec<(Doing, Victim)> {
+    let mut all: Vec<_> =
+        Doing::ALL.iter().flat_map(|doing| Victim::ALL.iter().map(|victim| (*doing, *victim))).collect();
+    for at in (1..all.len()).rev() {
+        all.swap(at, usize::try_from(draw.below(at as u64 + 1)).unwrap_or(0));
+    }
+    all
+}
+
+/// Rule 16.1: SIGKILL of the hypervisor, the supervisor, the daemon, dockerd, the guest's process 1, or of all of the host's, at random
+/// moments: while it only works, goes to sleep, wakes, or its disk grows.
 #[test]
 #[ignore = "boots an engine: ./dev test campaign"]
 fn every_record_that_was_reported_is_there_whatever_is_killed() -> Result<()> {
-    let (rounds, seed) = (number("DHOW_TEST_ROUNDS", 20), number("DHOW_TEST_SEED", 0x5eed));
-    let mut draw = Draw(seed.max(1));
-    let engine = Engine::start()?;
+    let (rounds, seed) = (number("DHOW_TEST_ROUNDS", 20), seed());
+    let (mut draw, mut ahead, mut table) = (Draw(seed), Vec::new(), Table::default());
+    let engine = Engine::prepare()?;
+    engine.dhow(["config", "set", "dns.port", "0"])?.ok()?;
+    engine.up()?;
     Image::Busybox.ensure(engine.docker())?;
-    let (mut heard, mut next) = (Vec::new(), 1);
+    let (mut heard, mut next, mut gigabytes) = (Vec::new(), 1, 64);
     for round in 0..rounds {
-        let place = usize::try_from(round % 10).unwrap_or(0);
-        let victim = if rounds <= 20 {
-            Victim::DRAWN[place]
-        } else {
-            Victim::DRAWN[usize::try_from(draw.below(10)).unwrap_or(0)]
-        };
-        let moment = Duration::from_millis(draw.below(1500));
+        if ahead.is_empty() {
+            ahead = ways(&mut draw);
+        }
+        let (doing, victim) = ahead.pop().unwrap_or((Doing::Writing, Victim::All));
+        let moment = Duration::from_millis(draw.below(doing.lasts()));
         let writer = Writer::start(&engine, &format!("writer-{round}"), next)?;
         wait::until("the first record", PATIENCE, || (writer.heard() > 0).then_some(()))?;
+        gigabytes += u64::from(doing == Doing::Growing);
+        let begun = doing.begin(&engine, gigabytes)?;
         wait::nap(moment);
         victim.kill(&engine)?;
         let began = Instant::now();
+        victims::end(begun)?;
         recovered(&engine, victim)?;
         let took = began.elapsed();
         // A writer that nobody killed goes on: its container is ended, and its client with it.
         engine.docker().run(["rm", "-f", &format!("writer-{round}")]).outcome()?;
         let said = writer.end();
         eprintln!(
-            "round {round}: {victim:?} after {} ms, {} records, served again in {:.1} s",
+            "round {round}: {doing:?}, {victim:?} after {} ms, {} records, served again in {:.1} s",
             moment.as_millis(),
             said.len(),
             took.as_secs_f64()
         );
         next = said.last().copied().unwrap_or(next) + 1000;
+        table.add((doing, victim), said.len(), took);
         heard.extend(said);
-        assert_all_there(&heard, &written(&engine)?, &format!("round {round}, {victim:?}, seed {seed}"));
+        let what = format!("round {round}, {victim:?} while {doing:?}, seed {seed}");
+        assert_all_there(&heard, &written(&engine)?, &what);
     }
+    table.print();
     eprintln!("{} records in {rounds} rounds, none lost", heard.len());
     Ok(())
 }

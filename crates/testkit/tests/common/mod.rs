@@ -2,9 +2,14 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod data;
+pub mod draw;
 pub mod gateway;
+pub mod load;
 pub mod ports;
+pub mod postgres;
 pub mod sleep;
+pub mod victims;
+pub mod verify;
 
 use std::time::Duration;
 
