@@ -81,6 +81,13 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Runs `dhow` through another program, as `nsenter` is one: whatever it launches comes out where that leads.
+    #[must_use]
+    pub fn through(mut self, runner: &[&str]) -> Self {
+        self.runner = runner.iter().map(OsString::from).collect();
+        self
+    }
+
     /// The engine whose `DHOW_HOME` is `home`. It is left as it is on drop.
     ///
     /// # Errors
@@ -112,6 +119,20 @@ impl Engine {
                 hint: "run these tests with: ./dev test machine".to_owned(),
             }),
         }
+    }
+
+    /// One that runs and may be broken, as long as the test waits until it has recovered: that of [`SHARED_HOME`], whatever the
+    /// test before has left of it, or else one of its own.
+    ///
+    /// # Errors
+    /// What `dhow up` says.
+    pub fn sturdy() -> Result<Self> {
+        let engine = match std::env::var_os(SHARED_HOME) {
+            Some(home) => Self::at(Path::new(&home))?,
+            None => Self::prepare()?,
+        };
+        engine.up()?;
+        Ok(engine)
     }
 
     /// `DHOW_HOME`.

@@ -121,10 +121,9 @@ impl Drop for Ended {
 }
 
 /// PostgreSQL's own bench, in its container, over an `exec` that is open as long.
-fn bench(engine: &Arc<Engine>) -> impl FnMut(u64) -> Result<()> + Send + 'static {
-    let engine = Arc::clone(engine);
+fn bench(docker: Docker) -> impl FnMut(u64) -> Result<()> + Send + 'static {
     move |_| {
-        let said = postgres::run(&engine, "pgbench", &["-n", "-c", "1", "-R", "5", "-T", "20", "postgres"])?;
+        let said = postgres::run(&docker, "pgbench", &["-n", "-c", "1", "-R", "5", "-T", "20", "postgres"])?;
         let failed = said.lines().find(|line| line.contains("number of failed transactions"));
         same(
             "pgbench",
@@ -196,18 +195,18 @@ fn sound(client: &mut Client, confirmed: &[u64]) -> Result<()> {
 fn nobody_who_works_with_it_notices_that_the_machine_sleeps_again_and_again() -> Result<()> {
     let (rounds, seed) = (number("DHOW_TEST_ROUNDS", 20), seed());
     let mut draw = Draw(seed);
-    let engine = Arc::new(engine()?);
+    let engine = engine()?;
     let docker = engine.docker();
     let address = postgres::start(&engine, ports::free())?;
     let mut client = Client::connect(address).map_err(postgres::failed)?;
     client.query(TABLES).map_err(postgres::failed)?;
-    postgres::run(&engine, "pgbench", &["-i", "-q", "-s", "1", "postgres"])?;
+    postgres::run(docker, "pgbench", &["-i", "-q", "-s", "1", "postgres"])?;
     docker.ok(["run", "-d", "--name", "counter", Image::Busybox.name(), "sh", "-c", COUNT])?;
 
     let confirmed = Numbers::default();
     let mut load = Load::default();
     load.repeat("transactions", transactions(address, Arc::clone(&confirmed)));
-    load.repeat("benches", bench(&engine));
+    load.repeat("benches", bench(docker.clone()));
     load.repeat("runs", runs(docker.clone()));
     load.repeat("builds", builds(docker.clone())?);
     load.repeat("lines", logs(docker)?);

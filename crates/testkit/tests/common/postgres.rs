@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use dhow_testkit::{Engine, Error, Image, Result, wait};
+use dhow_testkit::{Docker, Engine, Error, Image, Result, wait};
 
 use super::PATIENCE;
 
@@ -40,10 +40,10 @@ pub fn start(engine: &Engine, port: u16) -> Result<SocketAddr> {
 }
 
 /// One of its own programs, run in its container to the end.
-pub fn run(engine: &Engine, program: &str, args: &[&str]) -> Result<String> {
+pub fn run(docker: &Docker, program: &str, args: &[&str]) -> Result<String> {
     let program = format!("{PROGRAMS}/{program}");
     let head = ["exec", "--user", "daemon", NAME, &program, "-h", "/tmp", "-U", "postgres"];
-    Ok(engine.docker().run(head.iter().chain(args)).limit(PATIENCE).ok()?.text())
+    Ok(docker.run(head.iter().chain(args)).limit(PATIENCE).ok()?.text())
 }
 
 /// A connection.
