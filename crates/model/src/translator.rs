@@ -1,7 +1,9 @@
 //! Translators: what lets a guest run programs of another architecture, as data (spec 1.3 to 1.9), and what can be wrong
 //! with the file of one.
 
+pub mod elf;
 pub mod probe;
+mod said;
 mod why;
 
 use std::fmt;
@@ -10,6 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::said::{Said, UNIDENTIFIED};
 pub use self::why::{Served, State, Unprovisioned, Why};
 use crate::Arch;
 
@@ -52,6 +55,8 @@ pub struct Translator {
     pub flags: &'static str,
     /// What it should have in its environment; Dhow sets it where Dhow runs it, a container's owner elsewhere.
     pub environment: &'static [(&'static str, &'static str)],
+    /// A word that its answer to `--version` has in it and no other translator's has; empty: not known.
+    pub mark: &'static str,
     /// Where its file comes from.
     pub source: Source,
     /// What is known not to work under it.
@@ -100,6 +105,7 @@ pub static TABLE: [Translator; 5] = [
         file: "FEX",
         flags: "POCF",
         environment: &[],
+        mark: "FEX",
         source: Source::User,
         gaps: &[
             "ptrace of translated programs (debuggers, strace)",
@@ -114,6 +120,7 @@ pub static TABLE: [Translator; 5] = [
         // As Apple's documentation asks: credentials, and no preserved argv[0].
         flags: "OCF",
         environment: &[],
+        mark: "",
         source: Source::MacOs,
         gaps: &["ptrace of translated programs (debuggers, strace)", "AVX-512"],
     },
@@ -125,6 +132,7 @@ pub static TABLE: [Translator; 5] = [
         // It takes its program's path from its arguments, so that neither O nor C nor P would reach it.
         flags: "F",
         environment: &[("BOX64_NOBANNER", "1")],
+        mark: "Box64",
         source: Source::User,
         gaps: &[
             "set-user-ID programs",
@@ -139,6 +147,7 @@ pub static TABLE: [Translator; 5] = [
         file: "qemu-x86_64",
         flags: QEMU_FLAGS,
         environment: &[],
+        mark: "qemu-",
         source: Source::Package { name: "qemu-user", path: "usr/bin/qemu-x86_64" },
         gaps: QEMU_GAPS,
     },
@@ -149,6 +158,7 @@ pub static TABLE: [Translator; 5] = [
         file: "qemu-aarch64",
         flags: QEMU_FLAGS,
         environment: &[],
+        mark: "qemu-",
         source: Source::Package { name: "qemu-user", path: "usr/bin/qemu-aarch64" },
         gaps: QEMU_GAPS,
     },

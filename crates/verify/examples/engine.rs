@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         run: std::process::id().to_string(),
         arch,
         gates: gates.collect(),
+        checks: Vec::new(),
         source: Source::Packages {
             store: PathBuf::from(store),
             mirror: std::env::var("DHOW_MIRROR").ok(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use dhow_verify::{Report, matrix};
+use dhow_verify::matrix;
 
 fn main() -> ExitCode {
     match write() {
@@ -17,15 +17,7 @@ fn main() -> ExitCode {
 
 fn write() -> Result<(), Box<dyn std::error::Error>> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-    let mut files: Vec<_> = std::fs::read_dir(docs.join("verify"))?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .collect();
-    files.sort();
-    let mut reports: Vec<Report> = Vec::new();
-    for file in &files {
-        reports.push(serde_json::from_slice(&std::fs::read(file)?)?);
-    }
+    let reports = matrix::reports(&docs.join("verify"))?;
     let document = docs.join("translation.md");
     let text = std::fs::read_to_string(&document)?;
     let placed =

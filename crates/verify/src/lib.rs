@@ -24,6 +24,6 @@ pub use error::{Error, Result};
 pub use images::{Image, Source};
 pub use judge::{Judged, Verdict, judge};
 pub use report::{CheckReport, Counts, FORMAT, ImageReport, Outcome, Report, Surroundings, TranslatorReport};
-pub use run::{PULL, Request, Serving, Tell, clean, verify};
+pub use run::{PULL, Request, Serving, Tell, clean, names, verify};
 pub use seen::{End, Seen};
 pub use table::table;

@@ -2,11 +2,7 @@
 //! each, a header, one segment and a few instructions. The listings are what an assembler reads; `tests/programs.rs` runs them.
 
 use dhow_model::Arch;
-
-/// Where a program is loaded: the usual address of one that is not relocated.
-const BASE: u64 = 0x0040_0000;
-const HEADER: u64 = 64;
-const SEGMENT: u64 = 56;
+use dhow_model::translator::elf;
 
 /// A program of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +32,7 @@ impl Program {
             (Self::Avx, Arch::Amd64) => AVX_AMD64,
             (Self::Avx, Arch::Arm64) => return None,
         };
-        Some(elf(arch, code))
+        Some(elf::file(arch, code))
     }
 }
 
@@ -65,34 +61,6 @@ pub fn archive(arch: Arch) -> Vec<u8> {
         builder.append_data(&mut header, name, bytes.as_slice()).ok();
     }
     builder.into_inner().unwrap_or_default()
-}
-
-/// An ELF file of one segment (System V ABI, chapters 4 and 5) that may be read and executed, with these instructions.
-fn elf(arch: Arch, code: &[u8]) -> Vec<u8> {
-    let length = HEADER + SEGMENT + code.len() as u64;
-    let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
-    bytes.resize(16, 0);
-    let mut put = |value: u64, width: usize| bytes.extend_from_slice(&value.to_le_bytes()[..width]);
-    // e_type executable, e_machine, e_version, e_entry, e_phoff, e_shoff, e_flags.
-    put(2, 2);
-    put(arch.elf_machine().into(), 2);
-    put(1, 4);
-    put(BASE + HEADER + SEGMENT, 8);
-    put(HEADER, 8);
-    put(0, 8);
-    put(0, 4);
-    // Sizes and counts of the header, segments and sections.
-    for field in [HEADER, SEGMENT, 1, 64, 0, 0] {
-        put(field, 2);
-    }
-    // p_type to load, p_flags to read and execute, then offset, addresses, lengths and alignment.
-    put(1, 4);
-    put(5, 4);
-    for field in [0, BASE, BASE, length, length, 0x1_0000] {
-        put(field, 8);
-    }
-    bytes.extend_from_slice(code);
-    bytes
 }
 
 // mov r12, [rsp]; sub rsp, 400; mov eax, 63; mov rdi, rsp; syscall; lea rsi, [rsp+260]; xor edx, edx; 1: cmp byte ptr

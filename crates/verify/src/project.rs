@@ -140,7 +140,7 @@ async fn says(program: &Program<'_>, words: &str, limit: Duration) -> Result<boo
             tokio::time::sleep(LOOK).await;
         }
     };
-    tokio::time::timeout(limit, watch).await.unwrap_or(Ok(false))
+    tokio::time::timeout(program.limit(limit), watch).await.unwrap_or(Ok(false))
 }
 
 /// Makes a project with a server and a client of each architecture; the clients ask the server of the other one. What is seen is what both

@@ -65,6 +65,9 @@ pub struct Surroundings {
     pub engine_arch: String,
     /// What runs the machine: `kvm`, `tcg`.
     pub accelerator: String,
+    /// How many times their time the checks were given, by how long the engine took for a program of its own; 0: not known.
+    #[serde(default)]
+    pub patience: u32,
     /// Who translates; none where Dhow knows of none.
     pub translator: Option<TranslatorReport>,
     /// `binfmt_misc` entries of the guest: interpreter, flags.

@@ -39,6 +39,10 @@ fn header(report: &Report) -> Vec<(&'static str, String)> {
         around.engine_kernel,
         if around.accelerator.is_empty() { String::new() } else { format!(", {}", around.accelerator) }
     );
+    let limits = match around.patience {
+        0 | 1 => "as usual".to_owned(),
+        times => format!("{times} times as long: the engine took that much longer for a program of its own"),
+    };
     let binfmt = if around.binfmt.is_empty() { "not known".to_owned() } else { around.binfmt.join(", ") };
     vec![
         ("date", around.date.clone()),
@@ -48,6 +52,7 @@ fn header(report: &Report) -> Vec<(&'static str, String)> {
         ("programs", report.arch.to_string()),
         ("translator", translator),
         ("binfmt", binfmt),
+        ("limits", limits),
     ]
 }
 

@@ -109,19 +109,6 @@ fn labels_name_only_what_serves() {
     assert_eq!(all(vec![given("arm64", "the kernel refused it", "10.0.2")]), [""; 0]);
 }
 
-#[test]
-fn a_version_is_found_in_what_a_translator_says() {
-    let table = [
-        ("qemu-aarch64 version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1)\nCopyright (c) 2003-2025", "10.0.2"),
-        ("Box64 with Dynarec v0.3.4 96d4a08 built on Feb  1 2025", "0.3.4"),
-        ("FEX-Emu (FEX-2511)", ""),
-        ("", ""),
-    ];
-    for (said, version) in table {
-        assert_eq!(used::number(said), version, "{said}");
-    }
-}
-
 /// Spec 1.8, issue 6: containers whose translator is gone are counted by container, and not when another serves them.
 #[test]
 fn containers_of_a_withdrawn_translator_are_counted() {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use dhow_model::Arch;
-use dhow_model::translator::{Pattern, Translator, TranslatorName, probe};
+use dhow_model::translator::{Pattern, Said, Translator, TranslatorName, UNIDENTIFIED, probe};
 use dhow_proto::agent::{self as proto, TranslatorFile};
 
 use super::binfmt::Binfmt;
@@ -70,16 +70,21 @@ pub(super) fn row(guest: Option<Arch>, file: &TranslatorFile) -> Result<&'static
 impl Used {
     /// Registers it and has it run the test program. What goes wrong is kept as its problem.
     pub fn register(&mut self, binfmt: &Binfmt, files: &Path, reaper: &Reaper) {
-        let tried = self.try_register(binfmt).and_then(|()| prove(files, self.translator, reaper));
+        let tried = self
+            .try_register(binfmt)
+            .and_then(|()| prove(files, self.translator, reaper))
+            .and_then(|()| version(self.translator, &self.path, reaper));
         self.problem = match tried {
-            Ok(()) => String::new(),
+            Ok(version) => {
+                self.version = version;
+                String::new()
+            }
             // Whoever reads it knows that it is about translators.
             Err(Error::Translator(why)) => why,
             Err(error) => error.to_string(),
         };
         let name = self.translator.name;
         if self.problem.is_empty() {
-            self.version = version(self.translator, &self.path, reaper);
             console::line(format!("dhow: {name} {} serves {}", self.version, self.translator.serves));
         } else {
             console::line(format!(
@@ -164,27 +169,20 @@ fn prove(files: &Path, translator: &Translator, reaper: &Reaper) -> Result<()> {
     }
 }
 
-/// The version that a translator tells; nothing when it tells none.
-fn version(translator: &Translator, path: &Path, reaper: &Reaper) -> String {
+/// The version that a translator tells. A file that says that it is another one of the table is not used under this name (spec 1.9).
+fn version(translator: &Translator, path: &Path, reaper: &Reaper) -> Result<String> {
     let environment = translator.environment.iter().copied();
-    tool::run(reaper, Command::new(path).arg("--version").envs(environment), PROBE)
-        .map_or_else(|_| String::new(), |(_, said)| number(&said))
-}
-
-/// The first word that begins with a number and has a dot in it.
-pub(super) fn number(said: &str) -> String {
-    let words = said
-        .split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | ',' | '-'))
-        .map(|w| w.trim_start_matches('v'));
-    let version = |word: &&str| {
-        word.contains('.')
-            && word.starts_with(|c: char| c.is_ascii_digit())
-            && word.len() <= 32
-            && word
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'~' | b':'))
-    };
-    words.into_iter().find(version).unwrap_or_default().to_owned()
+    let said = tool::run(reaper, Command::new(path).arg("--version").envs(environment), PROBE)
+        .map_or_else(|_| String::new(), |(_, said)| said);
+    // Of complaints that begin with its own path nothing is to be concluded.
+    match Said::of(translator, &said.replace(&*path.to_string_lossy(), "")) {
+        Said::Itself(version) => Ok(version),
+        Said::Nothing => Ok(UNIDENTIFIED.to_owned()),
+        Said::Another(other) => {
+            let name = translator.name;
+            Err(Error::Translator(format!("its file says that it is {other}, not {name}")))
+        }
+    }
 }
 
 /// Removes the files of translators that are not used any more.

@@ -13,6 +13,9 @@ pub struct VerifyArgs {
     /// Only this gate, and A, on which the others stand: a, b or c; may be given again
     #[arg(long = "gate", value_name = "GATE", value_parser = gate)]
     pub gates: Vec<Gate>,
+    /// Only this check of gates B and C, by its name in the answer, and gate A; may be given again
+    #[arg(long = "check", value_name = "NAME", value_parser = check)]
+    pub checks: Vec<String>,
     /// Only if it is this translator that serves; may be given again
     #[arg(long = "translator", value_name = "NAME")]
     pub translators: Vec<TranslatorName>,
@@ -47,6 +50,17 @@ impl VerifyArgs {
 
 fn arch(word: &str) -> Result<Arch, dhow_model::arch::UnknownArch> {
     word.parse()
+}
+
+/// One that programs of any architecture have.
+fn check(word: &str) -> Result<String, String> {
+    let mut names: Vec<&str> = Arch::ALL.into_iter().flat_map(dhow_verify::names).collect();
+    if names.contains(&word) {
+        return Ok(word.to_owned());
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(*name));
+    Err(format!("the checks are {}", names.join(", ")))
 }
 
 fn gate(word: &str) -> Result<Gate, String> {

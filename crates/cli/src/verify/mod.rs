@@ -106,6 +106,7 @@ fn request(
         run: format!("{}-{:x}", caller.home.tag(), std::process::id()),
         arch,
         gates: typed.gates(),
+        checks: typed.checks.clone(),
         source,
         keep: typed.keep_images,
         at_most: None,

@@ -1,17 +1,12 @@
 //! The smallest program of an architecture that proves a translator: it ends with a status of its own.
 
+use super::elf;
 use crate::Arch;
 
 /// The status with which the program ends.
 pub const STATUS: i32 = 42;
 
-/// Where it is loaded: the usual address of programs that are not relocated.
-const BASE: u64 = 0x0040_0000;
-const HEADER: u64 = 64;
-const SEGMENT: u64 = 56;
-
-/// The program: an ELF header, one segment (System V ABI, chapters 4 and 5), and a call of `exit(42)` by the kernel's numbers in
-/// `asm/unistd.h`.
+/// The program: a call of `exit(42)` by the kernel's numbers in `asm/unistd.h`.
 #[must_use]
 pub fn program(arch: Arch) -> Vec<u8> {
     let code: &[u8] = match arch {
@@ -20,30 +15,7 @@ pub fn program(arch: Arch) -> Vec<u8> {
         // mov x0, #42; mov x8, #93; svc #0
         Arch::Arm64 => &[0x40, 0x05, 0x80, 0xd2, 0xa8, 0x0b, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4],
     };
-    let length = HEADER + SEGMENT + code.len() as u64;
-    let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
-    bytes.resize(16, 0);
-    let mut put = |value: u64, width: usize| bytes.extend_from_slice(&value.to_le_bytes()[..width]);
-    // e_type executable, e_machine, e_version, e_entry, e_phoff, e_shoff, e_flags.
-    put(2, 2);
-    put(arch.elf_machine().into(), 2);
-    put(1, 4);
-    put(BASE + HEADER + SEGMENT, 8);
-    put(HEADER, 8);
-    put(0, 8);
-    put(0, 4);
-    // Sizes and counts of the header, segments and sections.
-    for field in [HEADER, SEGMENT, 1, 64, 0, 0] {
-        put(field, 2);
-    }
-    // p_type to load, p_flags to read and execute, then offset, addresses, lengths and alignment.
-    put(1, 4);
-    put(5, 4);
-    for field in [0, BASE, BASE, length, length, 0x1_0000] {
-        put(field, 8);
-    }
-    bytes.extend_from_slice(code);
-    bytes
+    elf::file(arch, code)
 }
 
 #[cfg(test)]

@@ -194,6 +194,11 @@ impl Docker {
 }
 
 impl Program<'_> {
+    /// A limit, on the computer where it runs.
+    pub(crate) fn limit(&self, limit: Duration) -> Duration {
+        self.docker.limit(limit)
+    }
+
     /// Waits for its end and reads what it said.
     pub(crate) async fn ended(&self, limit: Duration) -> Seen {
         match self.watched(limit).await {
@@ -209,7 +214,7 @@ impl Program<'_> {
                 // An engine that is gone is not the program's fault.
                 self.docker.ping().await?;
                 let (stdout, stderr) = self.output().await?;
-                return Ok(Seen { end: End::TimedOut(limit), stdout, stderr });
+                return Ok(Seen { end: End::TimedOut(self.docker.limit(limit)), stdout, stderr });
             }
             other => other?,
         };

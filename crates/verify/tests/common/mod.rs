@@ -103,6 +103,7 @@ impl Fake {
             run: "test".to_owned(),
             arch: Arch::Arm64,
             gates: gates.to_vec(),
+            checks: Vec::new(),
             source: Source::Registry {
                 prefix: "registry.example/library".to_owned(),
                 store,
