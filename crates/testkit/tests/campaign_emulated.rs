@@ -4,12 +4,15 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use common::PATIENCE;
+use common::verify::leave;
 use dhow_testkit::{
     Docker, Engine, Error, Image, Outcome, Result, Run, Server, debian, images, place, serve,
 };
+use serde_json::Value;
 
 /// Boot assets and translators are made from packages.
 const BUILD: Duration = Duration::from_secs(600);
@@ -143,16 +146,20 @@ fn refuses_the_distributions_box64(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// Rules 1.3 to 1.5, for a translator without a package. FEX cannot be had here as a static build: QEMU's user mode stands in for it
-/// under its name, since it keeps the same contract (static, no server, flags `POCF`). What is shown is the way of the file into the
-/// guest's kernel, and nothing of FEX itself.
+/// Rules 1.3 to 1.5, 1.9, for a translator without a package. FEX cannot be had here as a static build: an interpreter that keeps the same
+/// contract (static, no server, flags `POCF`) stands in for it, which is QEMU's user mode made not to say its name. What is shown is the
+/// way of the file into the guest's kernel, and nothing of FEX itself; and that it is not reported as FEX.
 fn takes_a_file_from_a_locked_address(engine: &Engine) -> Result<()> {
     let docker = engine.docker();
-    let stand_in = engine.home().join("runtime/bin/qemu-x86_64");
-    let content = fs::read(&stand_in).map_err(Error::io("read", &stand_in))?;
-    let digest = Run::new("sha256sum").arg(&stand_in).ok()?.text();
+    let qemu = engine.home().join("runtime/bin/qemu-x86_64");
+    let content = fs::read(&qemu).map_err(Error::io("read", &qemu))?;
+    refuses_another_under_its_name(engine, &qemu)?;
+    let stand_in = nameless(content);
+    let file = engine.home().join("stand-in");
+    place::write(&file, &stand_in)?;
+    let digest = Run::new("sha256sum").arg(&file).ok()?.text();
     let digest = digest.split_whitespace().next().unwrap_or_default();
-    let server = Server::web(serve::V4, content)?;
+    let server = Server::web(serve::V4, stand_in)?;
     let address = format!("http://127.0.0.1:{}/FEX", server.port());
     let provision = |sha256: &str| {
         let run = engine.dhow(["translator", "provision", "fex", "--url", &address, "--sha256", sha256])?;
@@ -166,15 +173,24 @@ fn takes_a_file_from_a_locked_address(engine: &Engine) -> Result<()> {
     );
     let place = engine.home().join("runtime/bin/FEX");
     assert!(!place.exists());
+    engine.dhow(["config", "set", "translators.amd64", "qemu"])?.ok()?;
     // Nothing uses what no list names, and that is said.
     let unlisted = provision(digest)?.ok()?;
     assert!(unlisted.complaint().contains("not on the list translators.amd64"), "{unlisted}");
     engine.dhow(["config", "set", "translators.amd64", "fex"])?.ok()?;
     engine.wait_status("the translator to be another", PATIENCE, |status| {
         let one = &status.machine()["translators"][0];
-        one["name"] == "fex" && one["problem"].is_null()
+        one["name"] == "fex" && one["version"] == "unidentified" && one["problem"].is_null()
     })?;
     assert_eq!(run(docker, THEIRS, "amd64", &["uname", "-m"])?.text(), "x86_64");
+    let doctor = engine.dhow(["doctor"])?.outcome()?.text();
+    assert!(doctor.contains("fex unidentified serves amd64: registered with flags POCF"), "{doctor}");
+    let report = engine.dhow(["verify", "--gate", "a", "--json", "--no-progress"])?.limit(PATIENCE).ok()?;
+    let report: Value = serde_json::from_str(&report.text()).unwrap_or_default();
+    leave("stand-in-fex", &report)?;
+    let told = &report["surroundings"]["translator"];
+    assert_eq!((&told["name"], &told["version"]), (&"fex".into(), &"unidentified".into()), "{report:#}");
+    assert_eq!((&report["result"], &report["counts"]["fail"]), (&"passed".into(), &0.into()), "{report:#}");
     engine.dhow(["translator", "remove", "fex"])?.ok()?;
     let refused = run(docker, THEIRS, "amd64", &["true"])?;
     let said = refused.complaint();
@@ -183,6 +199,31 @@ fn takes_a_file_from_a_locked_address(engine: &Engine) -> Result<()> {
     }
     assert!(!said.contains("qemu"), "nothing falls back to what the list does not name: {refused}");
     Ok(())
+}
+
+/// Rule 1.9: QEMU given out as FEX is found out by its own words, and nothing runs under that name.
+fn refuses_another_under_its_name(engine: &Engine, qemu: &Path) -> Result<()> {
+    engine.dhow(["translator", "provision", "fex", "--from"])?.arg(qemu).limit(PATIENCE).outcome()?;
+    engine.dhow(["config", "set", "translators.amd64", "fex"])?.ok()?;
+    let words = "its file says that it is qemu, not fex";
+    engine.wait_status("the wrong name to be found out", PATIENCE, |status| {
+        let one = &status.machine()["translators"][0];
+        one["name"] == "fex" && one["problem"].as_str().is_some_and(|problem| problem.contains(words))
+    })?;
+    let refused = run(engine.docker(), THEIRS, "amd64", &["true"])?;
+    assert!(refused.code() != Some(0) && refused.complaint().contains(words), "{refused}");
+    let labels = engine.docker().ok(["info", "--format", "{{json .Labels}}"])?;
+    assert!(!labels.contains("dhow.translator"), "{labels}");
+    engine.dhow(["translator", "remove", "fex"])?.ok().map(drop)
+}
+
+/// QEMU's user mode, with other words where its answer to `--version` begins.
+fn nameless(mut qemu: Vec<u8>) -> Vec<u8> {
+    let (own, other) = (b"qemu-x86_64 version", b"an-interpreter that");
+    let at = qemu.windows(own.len()).position(|window| window == own);
+    let at = at.expect("QEMU's words for its version");
+    qemu[at..at + own.len()].copy_from_slice(other);
+    qemu
 }
 
 /// Rule 6.4: the architecture is a field; the disk is kept, with a warning of what is on it, and what is on it runs where it can.

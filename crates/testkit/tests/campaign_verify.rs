@@ -3,88 +3,37 @@
 
 mod common;
 
-use std::path::PathBuf;
-use std::time::Duration;
-
+use common::verify::{Corner, LONG, check, leave, of};
 use common::{PATIENCE, busybox};
-use dhow_model::{Arch, TranslatorName};
-use dhow_testkit::{Engine, Error, Image, Outcome, Result, Scene, engine, images, place, run, wait};
+use dhow_model::Arch;
+use dhow_testkit::{Engine, Error, Image, Result, Scene, engine, images, place, run, wait};
 use serde_json::Value;
-
-/// For a package of 70 MB on its first use, and for every program of gate B.
-const LONG: Duration = Duration::from_secs(1500);
-
-/// An engine of one's own.
-struct Corner {
-    engine: Engine,
-}
-
-impl Corner {
-    fn new() -> Result<Self> {
-        Ok(Self { engine: Engine::start()? })
-    }
-
-    fn dhow(&self, args: &[&str]) -> Result<Outcome> {
-        self.engine.dhow(args)?.limit(LONG).outcome()
-    }
-
-    fn provision(&self) -> Result<()> {
-        self.dhow(&["translator", "provision", "qemu", "--no-progress"])?.ok().map(drop)
-    }
-
-    /// `dhow verify --json`: its exit status and its report.
-    fn verify(&self, args: &[&str]) -> Result<(Option<i32>, Value)> {
-        let words = ["verify", "--json", "--no-progress"];
-        let outcome = self.dhow(&[&words[..], args].concat())?;
-        let report = serde_json::from_str(&outcome.text())
-            .map_err(|_| Error::Unexpected { what: "a report".to_owned(), said: outcome.to_string() })?;
-        Ok((outcome.code(), report))
-    }
-
-    /// Has the guest run another file as its QEMU.
-    fn lie(&self, program: &[u8]) -> Result<()> {
-        let dir = tempfile::tempdir().map_err(Error::io("create directory in", std::env::temp_dir()))?;
-        let path = dir.path().join("liar");
-        place::write(&path, program)?;
-        let path = path.display().to_string();
-        let told =
-            self.dhow(&["translator", "provision", "qemu", "--from", &path, "--json", "--no-progress"])?;
-        let told: Value = serde_json::from_str(&told.ok()?.text()).unwrap_or_default();
-        assert_eq!(told["translators"][0]["machines"][0]["serves"], true, "{told}");
-        Ok(())
-    }
-
-    /// The file of the real one.
-    fn file(&self) -> PathBuf {
-        let ours = Arch::host().unwrap_or(Arch::Amd64);
-        let theirs = if ours == Arch::Amd64 { Arch::Arm64 } else { Arch::Amd64 };
-        let row = TranslatorName::Qemu.translator(ours, theirs);
-        self.engine.home().join("runtime/bin").join(row.map(|row| row.file).unwrap_or_default())
-    }
-}
-
-fn check<'r>(report: &'r Value, name: &str) -> &'r Value {
-    let found = report["checks"].as_array().and_then(|all| all.iter().find(|check| check["name"] == name));
-    found.unwrap_or(&Value::Null)
-}
-
-fn of(report: &Value, verdict: &str) -> Vec<String> {
-    let all = report["checks"].as_array().cloned().unwrap_or_default();
-    let those = all.iter().filter(|check| check["verdict"] == verdict);
-    those.map(|check| format!("{}: {}", check["name"], check["reason"])).collect()
-}
 
 /// Spec 10.1 to 10.4: every gate, with the real translator; nothing is left in the engine.
 #[test]
 #[ignore = "boots an engine of its own, takes minutes: ./dev test campaign"]
 fn every_gate_is_passed_with_qemu_and_nothing_is_left() -> Result<()> {
-    let corner = Corner::new()?;
+    passes_every_gate(&Corner::own()?, images::native(), images::foreign())
+}
+
+/// Issue 6: the same in an engine of the other architecture, which is emulated: the shape of the product where the host is Arm64.
+#[test]
+#[ignore = "boots an engine of the other architecture, takes minutes: ./dev test campaign"]
+fn every_gate_is_passed_in_an_engine_of_the_other_architecture() -> Result<()> {
+    passes_every_gate(&Corner::emulated()?, images::foreign(), images::native())
+}
+
+fn passes_every_gate(corner: &Corner, guest: &str, programs: &str) -> Result<()> {
     corner.provision()?;
     let (code, report) = corner.verify(&[])?;
+    leave(&format!("{programs}-on-{guest}-qemu"), &report)?;
     assert_eq!((code, report["result"].as_str()), (Some(0), Some("passed")), "{report:#}");
     assert!(of(&report, "infra").is_empty(), "{:?}", of(&report, "infra"));
     assert_eq!(check(&report, "ptrace")["verdict"], "unsupported", "{report:#}");
-    assert_eq!(report["surroundings"]["translator"]["name"], "qemu");
+    assert_eq!(
+        (&report["surroundings"]["translator"]["name"], &report["arch"]),
+        (&"qemu".into(), &programs.into())
+    );
     let docker = corner.engine.docker();
     assert_eq!(docker.ok(["ps", "-aq", "--filter", "label=dhow.verify"])?, "");
     assert_eq!(docker.ok(["network", "ls", "-q", "--filter", "label=dhow.verify"])?, "");
@@ -97,7 +46,7 @@ fn every_gate_is_passed_with_qemu_and_nothing_is_left() -> Result<()> {
 #[test]
 #[ignore = "boots an engine of its own, takes minutes: ./dev test campaign"]
 fn a_translator_that_crashes_at_random_fails() -> Result<()> {
-    let corner = Corner::new()?;
+    let corner = Corner::own()?;
     corner.provision()?;
     let real = corner.file();
     let honest = std::fs::read(&real).map_err(Error::io("read", &real))?;
@@ -114,7 +63,7 @@ fn a_translator_that_crashes_at_random_fails() -> Result<()> {
 #[test]
 #[ignore = "boots an engine of its own: ./dev test campaign"]
 fn a_compose_project_mixes_architectures_in_one_machine() -> Result<()> {
-    let corner = Corner::new()?;
+    let corner = Corner::own()?;
     corner.provision()?;
     let scene = Scene::new(corner.engine.docker().clone(), &[Image::Busybox, Image::ForeignBusybox])?;
     let dir = tempfile::tempdir().map_err(Error::io("create directory in", std::env::temp_dir()))?;

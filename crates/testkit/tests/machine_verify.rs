@@ -1,84 +1,17 @@
 //! Promise: `dhow verify` proves what works, blames a translator for what it did, and nobody for what could not be tested.
 
-use std::fs::File;
-use std::time::Duration;
+mod common;
 
+use common::verify::{Corner, check, of};
 use dhow_model::Arch;
-use dhow_model::translator::probe;
-use dhow_testkit::{Engine, Error, Outcome, Result, place};
-use serde_json::Value;
-
-/// For a package of 70 MB on its first use, and for every program of gate B.
-const LONG: Duration = Duration::from_secs(1500);
-
-/// An engine whose translator is ours for the time of one test.
-struct Corner {
-    engine: Engine,
-    _alone: File,
-}
-
-impl Corner {
-    fn new() -> Result<Self> {
-        let alone = place::lock("translators")?;
-        Ok(Self { engine: Engine::shared()?, _alone: alone })
-    }
-
-    fn dhow(&self, args: &[&str]) -> Result<Outcome> {
-        self.engine.dhow(args)?.limit(LONG).outcome()
-    }
-
-    fn provision(&self) -> Result<()> {
-        self.dhow(&["translator", "provision", "qemu", "--no-progress"])?.ok().map(drop)
-    }
-
-    /// `dhow verify --json`: its exit status and its report.
-    fn verify(&self, args: &[&str]) -> Result<(Option<i32>, Value)> {
-        let words = ["verify", "--json", "--no-progress"];
-        let outcome = self.dhow(&[&words[..], args].concat())?;
-        let report = serde_json::from_str(&outcome.text())
-            .map_err(|_| Error::Unexpected { what: "a report".to_owned(), said: outcome.to_string() })?;
-        Ok((outcome.code(), report))
-    }
-
-    /// Has the guest run another file as its QEMU.
-    fn lie(&self, program: &[u8]) -> Result<()> {
-        let dir = tempfile::tempdir().map_err(Error::io("create directory in", std::env::temp_dir()))?;
-        let path = dir.path().join("liar");
-        place::write(&path, program)?;
-        let path = path.display().to_string();
-        let told =
-            self.dhow(&["translator", "provision", "qemu", "--from", &path, "--json", "--no-progress"])?;
-        let told: Value = serde_json::from_str(&told.ok()?.text()).unwrap_or_default();
-        assert_eq!(told["translators"][0]["machines"][0]["serves"], true, "{told}");
-        Ok(())
-    }
-}
-
-impl Drop for Corner {
-    fn drop(&mut self) {
-        // Whoever comes next finds the real one.
-        if let Err(error) = self.provision() {
-            eprintln!("the translator cannot be provisioned again: {error}");
-        }
-    }
-}
-
-fn check<'r>(report: &'r Value, name: &str) -> &'r Value {
-    let found = report["checks"].as_array().and_then(|all| all.iter().find(|check| check["name"] == name));
-    found.unwrap_or(&Value::Null)
-}
-
-fn of(report: &Value, verdict: &str) -> Vec<String> {
-    let all = report["checks"].as_array().cloned().unwrap_or_default();
-    let those = all.iter().filter(|check| check["verdict"] == verdict);
-    those.map(|check| format!("{}: {}", check["name"], check["reason"])).collect()
-}
+use dhow_model::translator::elf;
+use dhow_testkit::Result;
 
 /// Spec 1.4, 10.2, 10.3: without a translator nothing was tested, and nobody is blamed.
 #[test]
 #[ignore = "needs a booted engine: ./dev test machine"]
 fn without_a_translator_gate_a_is_blocked_and_nothing_failed() -> Result<()> {
-    let corner = Corner::new()?;
+    let corner = Corner::shared()?;
     corner.dhow(&["translator", "remove", "qemu"])?.ok()?;
     let (code, report) = corner.verify(&[])?;
     assert_eq!((code, report["result"].as_str()), (Some(2), Some("blocked")), "{report:#}");
@@ -93,7 +26,7 @@ fn without_a_translator_gate_a_is_blocked_and_nothing_failed() -> Result<()> {
 #[test]
 #[ignore = "needs a booted engine: ./dev test machine"]
 fn a_translator_that_lies_fails_at_gate_a() -> Result<()> {
-    let corner = Corner::new()?;
+    let corner = Corner::shared()?;
     for (machine, status, words) in
         [(b"x86_64\n\n", 23, "not `aarch64`"), (b"aarch64\n", 1, "ended with 1, not 23")]
     {
@@ -128,11 +61,5 @@ fn liar(machine: &[u8; 8], status: u8) -> Vec<u8> {
     ];
     code.extend_from_slice(machine);
     code.extend_from_slice(b"static\n");
-    // The test program's headers, with the lengths of this one.
-    let mut file = probe::program(Arch::Amd64)[..120].to_vec();
-    file.extend(code);
-    let length = (file.len() as u64).to_le_bytes();
-    file[96..104].copy_from_slice(&length);
-    file[104..112].copy_from_slice(&length);
-    file
+    elf::file(Arch::Amd64, &code)
 }
