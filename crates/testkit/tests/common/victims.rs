@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use dhow_testkit::engine::signal;
-use dhow_testkit::{Engine, Error, Result, wait};
+use dhow_testkit::{Engine, Error, Result, process, wait};
 
 use super::{PATIENCE, busybox};
 
@@ -66,11 +66,7 @@ fn inside(engine: &Engine, script: &str) -> Result<()> {
 
 /// The hypervisor that a supervisor has started.
 fn hypervisor_of(supervisor: u32) -> Option<u32> {
-    let children = fs::read_dir(format!("/proc/{supervisor}/task")).ok()?.flatten().filter_map(|task| {
-        let text = fs::read_to_string(task.path().join("children")).ok()?;
-        Some(text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
-    });
-    children.flatten().find(|pid| {
+    process::children(supervisor).into_iter().find(|pid| {
         fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("qemu"))
     })
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use dhow_testkit::{Engine, Image, Result, wait};
+use dhow_testkit::engine::Status;
+use dhow_testkit::{Engine, Image, Result, process, wait};
 
 use super::boot::{ping, up};
 use super::idle::{memory_of, ticks_of};
@@ -42,8 +43,7 @@ fn asleep(engine: &Engine, what: &str, cold: &Spread) -> Result<()> {
         engine.dhow(["suspend"])?.ok()?;
         let suspended = began.elapsed().as_secs_f64();
         let status = engine.status()?;
-        let pids: Vec<u32> =
-            [status.daemon(), status.supervisor(), status.hypervisor()].into_iter().flatten().collect();
+        let pids = processes(&status);
         let sum = |figure: &dyn Fn(u32) -> f64| pids.iter().map(|pid| figure(*pid)).sum::<f64>();
         let ticks = sum(&ticks_of);
         wait::nap(OVER);
@@ -68,6 +68,12 @@ fn asleep(engine: &Engine, what: &str, cold: &Spread) -> Result<()> {
         cold.median() / found[1].median()
     );
     Ok(())
+}
+
+/// Everything of an engine's that runs: the daemon, the supervisor, and what that has started.
+fn processes(status: &Status) -> Vec<u32> {
+    let started = status.supervisor().map(process::children).unwrap_or_default();
+    [status.daemon(), status.supervisor()].into_iter().flatten().chain(started).collect()
 }
 
 /// What the files of a directory take on the disk, in megabytes.
