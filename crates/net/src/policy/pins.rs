@@ -57,15 +57,6 @@ impl Pins {
         pins.iter().filter(|pin| pin.until > now).map(|pin| pin.name.clone()).collect()
     }
 
-    /// Drops every pair for which `keep` does not hold.
-    pub(super) fn retain(&mut self, keep: impl Fn(&Name, IpAddr) -> bool) {
-        self.addresses.retain(|address, pins| {
-            pins.retain(|pin| keep(&pin.name, *address));
-            !pins.is_empty()
-        });
-        self.count = self.addresses.values().map(Vec::len).sum();
-    }
-
     /// Makes room: what has ended, and if that is not a quarter, the quarter that ends first.
     fn shrink(&mut self, now: Instant) {
         let mut ends: Vec<Instant> = self.addresses.values().flatten().map(|pin| pin.until).collect();

@@ -119,7 +119,8 @@ impl Keeper {
                 }
                 Some(_) => {}
             }
-            let trouble = trouble.map(|error| error.to_string());
+            let installed = trouble.filter(|error| !matches!(error, Error::NotInstalled(_)));
+            let trouble = installed.map(|error| error.to_string());
             self.said.send_replace(Status { trouble, ..Status::default() });
             tokio::select! {
                 () = cancel.cancelled() => return,

@@ -24,7 +24,7 @@ pub struct Metrics {
 pub struct Status {
     /// The device, while it is up.
     pub device: Option<String>,
-    /// Why there is none.
+    /// Why there is none although the program is installed.
     pub trouble: Option<String>,
     /// The networks that the host reaches through it.
     pub routes: Vec<Network>,

@@ -67,7 +67,6 @@ pub struct Net {
     pub guest: Namespace,
     pub host: Namespace,
     pub socket: std::path::PathBuf,
-    pub policy: Arc<Egress>,
     pub names: Arc<Names>,
     gateway: Option<Gateway>,
     wire: Option<tap::Wire>,
@@ -139,7 +138,7 @@ impl Net {
         let options = Options {
             host_loopback: setup.host_loopback,
             policy: policy.clone(),
-            dns: Dns::new(setup.names.clone(), setup.upstreams, policy.clone()),
+            dns: Dns::new(setup.names.clone(), setup.upstreams, policy),
             limits: setup.limits,
         };
         let gateway = Gateway::start(UnixListener::bind(&socket).unwrap(), options).unwrap();
@@ -166,7 +165,6 @@ impl Net {
             guest,
             host,
             socket,
-            policy,
             names: setup.names,
             gateway: Some(gateway),
             wire: Some(wire),

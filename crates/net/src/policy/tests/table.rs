@@ -14,8 +14,7 @@ fn an_open_policy_allows_everything_and_keeps_nothing() {
     assert_eq!(word(&open.resolve("anything. at\\all")), "allow");
     assert_eq!(open.admit("a.example", &[ip("10.0.0.1")]).addresses, [ip("10.0.0.1")]);
     pin(&open, "a.example", "192.0.2.1", now);
-    open.replace(policy("deny", &[r#"{ action = "allow", name = "*", check = "address" }"#])).unwrap();
-    assert_eq!(word(&tcp(&open, "192.0.2.1", 443, now)), "deny");
+    assert_eq!(open.pins.lock().unwrap().len(), 0);
 }
 
 /// Issue 3, point 2: "by direction, address range, port, protocol …, first match wins".
@@ -297,23 +296,4 @@ fn a_hostile_name_cannot_write_lines_of_its_own() {
     let line = denied(egress("deny", &[]).resolve("a\n2026 ERROR all is lost\x1b[2J")).to_string();
     assert!(!line.contains('\n') && !line.contains('\x1b'), "{line}");
     assert!(line.contains("no rule can allow it"), "{line}");
-}
-
-/// A policy can be put in place of another while the machine runs; what cannot be enforced changes nothing.
-#[test]
-fn a_policy_is_replaced_whole_or_not_at_all() {
-    let (egress, now) = (egress("deny", &[WEB]), Instant::now());
-    pin(&egress, "b.example", "192.0.2.2", now);
-    let mut senseless = policy("allow", &[r#"{ action = "allow", name = "a.example", check = "address" }"#]);
-    senseless.rules.0[0].protocol = dhow_model::egress::Protocol::Udp;
-    senseless.rules.0[0].check = dhow_model::egress::Check::Name;
-    assert!(egress.replace(senseless).is_err());
-    assert_eq!(word(&tcp(&egress, "192.0.2.2", 443, now)), "inspect");
-    let begun = tcp(&egress, "192.0.2.2", 443, now);
-    egress.replace(policy("deny", &[])).unwrap();
-    assert_eq!(word(&tcp(&egress, "192.0.2.2", 443, now)), "deny");
-    // What began before goes on as it began.
-    assert_eq!(after(begun, &hello("b.example")), "allow");
-    egress.replace(policy("deny", &[WEB])).unwrap();
-    assert_eq!(word(&tcp(&egress, "192.0.2.2", 443, now)), "inspect", "what DNS answered still holds");
 }
