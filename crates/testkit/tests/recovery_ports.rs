@@ -1,5 +1,5 @@
 //! Promise: published ports belong to the machine: they outlive the daemon and dockerd, go and come with the machine, and
-//! no two machines share one [4.2, 4.4, 4.6]. Each test has engines of its own.
+//! no two machines share one [4.2, 4.4, 4.6].
 
 mod common;
 
@@ -8,28 +8,35 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use common::ports::{ANSWERS, Listener, agreed, ask_tcp, free, gone, listening, own_address, refused, shown};
-use common::{PATIENCE, busybox, debian};
+use common::ports::{Listener, agreed, ask_tcp, free, gone, listening, own_address, refused, shown};
+use common::{PATIENCE, busybox};
 use dhow_testkit::engine::signal;
 use dhow_testkit::{Engine, Error, Image, Result, wait};
 use serde_json::Value;
 
-/// An engine, after `dhow config set` of these keys.
+/// An engine of one's own, after `dhow config set` of these keys.
 fn engine(keys: &[(&str, &str)]) -> Result<Engine> {
     let engine = Engine::prepare()?;
     for (key, value) in keys.iter().chain(&[("dns.port", "0")]) {
         engine.dhow(["config", "set", key, value])?.ok()?;
     }
     engine.up()?;
-    for image in Image::ALL {
-        image.ensure(engine.docker())?;
-    }
+    Image::Busybox.ensure(engine.docker())?;
     Ok(engine)
 }
 
+/// One that other tests use, too, without what they may have left of these names.
+fn shared(without: &[&str]) -> Result<Engine> {
+    let engine = Engine::sturdy()?;
+    Image::Busybox.ensure(engine.docker())?;
+    engine.docker().run(["rm", "-f"]).args(without).ok()?;
+    Ok(engine)
+}
+
+/// A container that says something to whoever connects to its port 80.
 fn answering(engine: &Engine, name: &str, flags: &[&str]) -> Result<()> {
     let run = engine.docker().run(["run", "-d", "--name", name]).args(flags);
-    run.args([debian(), "sh", "-c", ANSWERS]).ok().map(drop)
+    run.args([busybox(), "nc", "-ll", "-p", "80", "-e", "echo", "here"]).ok().map(drop)
 }
 
 /// Since when `dhow ports` says that each port is published.
@@ -76,7 +83,7 @@ fn ports_go_with_their_machine_and_come_back_with_it_at_the_address_that_was_cho
 #[test]
 #[ignore = "boots an engine: ./dev test machine"]
 fn ports_outlive_a_killed_daemon_and_a_killed_dockerd() -> Result<()> {
-    let engine = engine(&[])?;
+    let engine = shared(&["web", "dies", "killer"])?;
     let (port, other) = (free(), free());
     answering(&engine, "web", &["-p", &format!("{port}:80")])?;
     answering(&engine, "dies", &["-p", &format!("127.0.0.1:{other}:80")])?;
@@ -123,14 +130,15 @@ fn ports_outlive_a_killed_daemon_and_a_killed_dockerd() -> Result<()> {
     assert!(since(&engine)?.iter().all(|at| began.contains(at)), "no port was bound anew");
     ask_tcp(here)?;
     docker.ok(["rm", "-f", "web"])?;
-    gone(&engine, &ports, "rm -f")
+    gone(&engine, &ports, "rm -f")?;
+    docker.ok(["rm", "-f", "dies", "killer"]).map(drop)
 }
 
 /// Rule 4.6: two engines at once; the second one's conflict names the container that has the port.
 #[test]
 #[ignore = "boots two engines: ./dev test machine"]
 fn a_conflict_with_another_engine_names_its_container() -> Result<()> {
-    let (first, second) = (engine(&[])?, engine(&[])?);
+    let (first, second) = (shared(&["web"])?, engine(&[])?);
     let port = free();
     let publish = format!("{port}:80");
     answering(&first, "web", &["-p", &publish])?;
@@ -159,5 +167,5 @@ fn a_conflict_with_another_engine_names_its_container() -> Result<()> {
     let outcome = first.docker().outcome(["start", "web"])?;
     let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
     assert!(said.contains("held by container late of machine native of the engine in"), "{said}");
-    Ok(())
+    first.docker().ok(["rm", "-f", "web"]).map(drop)
 }
