@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dhow_channel::Dialer;
 use dhow_home::{MachineDir, atomic};
+use dhow_model::record::own_name;
 use dhow_model::{COMPOSE_PROJECT, Port, Record, Recorded};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
@@ -104,9 +105,8 @@ impl Listed {
     fn recorded(self) -> Option<Recorded> {
         let id =
             self.id.len() == 64 && self.id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        // A legacy link adds names of the form /other/alias; its own has one slash.
         let names = self.names.unwrap_or_default();
-        let own = names.iter().filter_map(|name| name.strip_prefix('/')).find(|name| !name.contains('/'));
+        let own = own_name(names.iter().map(String::as_str));
         let named = |name: &&str| {
             name.len() <= 255 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         };

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use dhow_channel::Dialer;
+use dhow_model::record::own_name;
 use dhow_model::{Port, Role, State};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -227,8 +228,9 @@ fn things(images: &Value, volumes: &Value, containers: &Value) -> Vec<Thing> {
     let named = volumes.iter().filter_map(|v| thing(Kind::Volume, v["Name"].as_str()?, &Value::Null));
     found.extend(named);
     for container in list(containers) {
-        let name = container["Names"][0].as_str().unwrap_or_default().trim_start_matches('/');
-        found.extend(thing(Kind::Container, name, &Value::Null));
+        let names = list(&container["Names"]);
+        let name = own_name(names.iter().filter_map(Value::as_str));
+        found.extend(name.and_then(|name| thing(Kind::Container, name, &Value::Null)));
     }
     found.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     found
@@ -256,7 +258,7 @@ mod tests {
             { "Id": "sha256:dd", "RepoTags": ["evil\u{1b}[2J"] },
         ]);
         let volumes = json!({ "Volumes": [{ "Name": "v" }] });
-        let containers = json!([{ "Names": ["/web"] }, { "Names": [] }]);
+        let containers = json!([{ "Names": ["/linked/db", "/web"] }, { "Names": [] }]);
         let seen: Vec<_> = things(&images, &volumes, &containers)
             .into_iter()
             .map(|t| (t.kind.as_str(), t.name, t.bytes))

@@ -5,6 +5,12 @@ use serde::{Deserialize, Serialize};
 /// The label by which Compose marks what belongs to a project (Compose specification, "Labels").
 pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 
+/// A container's own name among those that dockerd lists for it, without the leading slash. A legacy link of another container's
+/// gives it more, of the form `/other/alias`; they come in any order.
+pub fn own_name<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    names.into_iter().filter_map(|name| name.strip_prefix('/')).find(|name| !name.contains('/'))
+}
+
 /// Every container of one machine, running or not. Execs are not in it: they end with their machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

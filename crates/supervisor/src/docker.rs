@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use dhow_channel::Dialer;
+use dhow_model::record::own_name;
 use dhow_model::{COMPOSE_PROJECT, Port, network};
 use dhow_net::dns::Container;
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -206,11 +207,8 @@ fn container(listed: Listed) -> Container {
     if networks.contains_key(HOST_NETWORK) {
         addresses.extend([IpAddr::V4(network::GUEST), IpAddr::V6(network::GUEST6)]);
     }
-    // A link shows as another name with a second slash.
-    let mut names =
-        listed.names.iter().filter_map(|name| name.strip_prefix('/')).filter(|n| !n.contains('/'));
     Container {
-        name: names.next().unwrap_or_default().to_owned(),
+        name: own_name(listed.names.iter().map(String::as_str)).unwrap_or_default().to_owned(),
         project: label(COMPOSE_PROJECT),
         service: label("com.docker.compose.service"),
         aliases: Vec::new(),

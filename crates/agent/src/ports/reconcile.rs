@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use dhow_model::port::{Binding, Protocol};
+use dhow_model::record::own_name;
 use tokio::time::Instant;
 
 use super::table::Id;
@@ -145,14 +146,15 @@ pub fn parse(list: &[u8]) -> Result<List, serde_json::Error> {
         if !container["State"].as_str().is_some_and(|state| RUNNING.contains(&state)) {
             continue;
         }
-        let name = container["Names"][0].as_str().or(container["Id"].as_str()).unwrap_or_default();
+        let names = container["Names"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+        let name = own_name(names).or(container["Id"].as_str()).unwrap_or_default();
         let ports = container["Ports"].as_array().map(Vec::as_slice).unwrap_or_default();
         let published = ports.iter().filter_map(|port| {
             let number = u16::try_from(port["PublicPort"].as_u64()?).ok()?;
             let host = SocketAddr::new(port["IP"].as_str()?.parse().ok()?, number);
             Some((port["Type"].as_str()?.parse().ok()?, host))
         });
-        read.published.extend(published.map(|address| (address, name.trim_start_matches('/').to_owned())));
+        read.published.extend(published.map(|address| (address, name.to_owned())));
         let networks = container["NetworkSettings"]["Networks"].as_object();
         let ends = networks.into_iter().flat_map(|networks| networks.values());
         let addresses = ends.flat_map(|end| [&end["IPAddress"], &end["GlobalIPv6Address"]]);
@@ -316,7 +318,7 @@ mod tests {
 
     #[test]
     fn dockerds_list_is_understood() {
-        let text = r#"[{"Id":"ab","Names":["/web"],"State":"running","Ports":[
+        let text = r#"[{"Id":"ab","Names":["/linked/db","/web"],"State":"running","Ports":[
             {"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},
             {"IP":"::","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},
             {"PrivatePort":443,"Type":"tcp"},
