@@ -112,7 +112,7 @@ impl Ground<'_> {
         room(&self.place.dir, &memory).map_err(off)?;
         let files = Files::begin(&self.place.dir).map_err(|error| off(error.to_string()))?;
         self.place.gate.shut();
-        let saved = self.save_quiet(machine, &memory, &files, status, steps).await;
+        let saved = self.save_quiet(machine, &memory, &files, asked.unless_busy, status, steps).await;
         if saved.is_err() {
             self.open(machine);
             if let Err(error) = files.discard() {
@@ -127,12 +127,14 @@ impl Ground<'_> {
         Ok(Slept { mux, parked, silence, bytes, since_unix_nanos: saved.since_unix_nanos })
     }
 
-    /// The same for a guest that is ready, and that nobody reaches any more.
+    /// The same for a guest that is ready, and that nobody reaches any more. Who wanted it meanwhile keeps it awake if `unless_busy`;
+    /// otherwise they are served by the wake: whoever asked for a sleep gets one, whatever the load.
     async fn save_quiet(
         &self,
         machine: &mut Machine,
         memory: &Memory,
         files: &Files,
+        unless_busy: bool,
         status: &Status,
         steps: &mut Stopwatch,
     ) -> Result<(Parked, Saved, u64), NotSaved> {
@@ -146,7 +148,7 @@ impl Ground<'_> {
         }
         self.place.network.freeze().await;
         steps.step("pause", "");
-        if let Some(who) = self.wanted_now(&parked).await {
+        if unless_busy && let Some(who) = self.wanted_now(&parked).await {
             return Err(self.go_on(machine, parked, format!("{who} wanted the guest just then")).await);
         }
         let devices = match machine.running.save(&files.devices()).await {

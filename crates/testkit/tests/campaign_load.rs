@@ -171,8 +171,9 @@ fn suspend(engine: &Engine) -> Result<bool> {
         assert_ne!(engine.status()?.hypervisor(), before, "it did not sleep: {outcome}");
         return Ok(true);
     }
-    // On a computer that has no time left for it, dockerd may answer late; such a machine is not put to sleep either.
-    if ["wanted the guest just then", "is not well"].iter().any(|why| outcome.complaint().contains(why)) {
+    // On a computer that has no time left for it, dockerd may answer late; such a machine is not put to sleep.
+    if outcome.complaint().contains("is not well") {
+        eprintln!("called off: {}", outcome.complaint());
         return Ok(false);
     }
     Err(Error::Unexpected { what: "`dhow suspend`".to_owned(), said: outcome.to_string() })

@@ -17,7 +17,9 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// file server is one more thing that a killed supervisor takes along, and has tests of its own.
 pub fn engine() -> Result<Engine> {
     let engine = Engine::prepare()?;
-    for (key, value) in [("dns.port", "0"), ("sleep.after", "never"), ("files.shares", "[]")] {
+    for (key, value) in
+        [("dns.port", "0"), ("sleep.after", "never"), ("files.shares", "[]"), ("limits.start", "400")]
+    {
         engine.dhow(["config", "set", key, value])?.limit(SOON).ok()?;
     }
     engine.up()?;
