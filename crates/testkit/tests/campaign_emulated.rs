@@ -154,7 +154,7 @@ fn takes_a_file_from_a_locked_address(engine: &Engine) -> Result<()> {
     let qemu = engine.home().join("runtime/bin/qemu-x86_64");
     let content = fs::read(&qemu).map_err(Error::io("read", &qemu))?;
     refuses_another_under_its_name(engine, &qemu)?;
-    let stand_in = nameless(content);
+    let stand_in = nameless(content)?;
     let file = engine.home().join("stand-in");
     place::write(&file, &stand_in)?;
     let digest = Run::new("sha256sum").arg(&file).ok()?.text();
@@ -218,12 +218,13 @@ fn refuses_another_under_its_name(engine: &Engine, qemu: &Path) -> Result<()> {
 }
 
 /// QEMU's user mode, with other words where its answer to `--version` begins.
-fn nameless(mut qemu: Vec<u8>) -> Vec<u8> {
+fn nameless(mut qemu: Vec<u8>) -> Result<Vec<u8>> {
     let (own, other) = (b"qemu-x86_64 version", b"an-interpreter that");
     let at = qemu.windows(own.len()).position(|window| window == own);
-    let at = at.expect("QEMU's words for its version");
+    let what = "QEMU's words for its version".to_owned();
+    let at = at.ok_or(Error::Unexpected { what, said: String::new() })?;
     qemu[at..at + own.len()].copy_from_slice(other);
-    qemu
+    Ok(qemu)
 }
 
 /// Rule 6.4: the architecture is a field; the disk is kept, with a warning of what is on it, and what is on it runs where it can.

@@ -129,6 +129,12 @@ pub fn programs(arch: Arch, translator: Option<&Translator>) -> Vec<Check> {
     checks
 }
 
+/// What a right program writes in the check of large outputs.
+#[must_use]
+pub fn large() -> String {
+    busybox::large()
+}
+
 /// Files of the image [`Image::Debian`]: path and content.
 pub(crate) const fn sources() -> [(&'static str, &'static str); 3] {
     debian::SOURCES
