@@ -40,8 +40,8 @@ impl Shared {
         let machines = self.machines(&request.trace);
         let (mut content, mut turn, mut binds) = (Vec::new(), None, Binds::default());
         // Where machines see all of the host's files no mount is asked about.
-        let partly = self.engines.shares(Role::Native).is_some();
-        if asked.platforms.is_empty() || abroad || partly {
+        let shares = self.engines.shares(Role::Native);
+        if asked.platforms.is_empty() || abroad || shares.is_some() {
             let held = self.hold(client, request, MAX_DESCRIPTION, &mut plan).await?;
             // A named platform decides for what is too large to be read; dockerd refuses what cannot be.
             let read = match &held {
@@ -68,10 +68,12 @@ impl Shared {
         }
         let decision = admit(&host, &asked).map_err(|refusal| Stop::from(refusal).labelled())?;
         plan.role = decision.role;
-        if !binds.is_empty()
-            && let Some(shares) = self.engines.shares(plan.role)
-            && let Some(refusal) = binds.refusal(&shares)
-        {
+        let shares = match plan.role {
+            Role::Native => shares,
+            Role::Foreign if binds.is_empty() => None,
+            Role::Foreign => self.engines.shares(Role::Foreign),
+        };
+        if let Some(refusal) = shares.and_then(|shares| binds.refusal(&shares)) {
             return Err(Stop::refused(400, refusal).labelled());
         }
         plan.label = Some(decisions::label(&decision));

@@ -1,6 +1,8 @@
 //! What a request is, told from its method and path alone: a pure function, so that the table of Docker's endpoints
 //! can be tested as one. The patterns are those of dockerd's own router, which matches the decoded path.
 
+use std::borrow::Cow;
+
 /// What a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
@@ -198,7 +200,8 @@ impl Route {
 /// Decides what a request is. `target` is the request target as it was sent, with its query.
 #[must_use]
 pub fn route(method: &str, target: &str) -> Route {
-    path(target).and_then(|path| of_path(method, &path)).unwrap_or(Route::Other)
+    let found = decoded_path(target).and_then(|path| of_path(method, unversioned(&path)?));
+    found.unwrap_or(Route::Other)
 }
 
 /// The query of a request target, undecoded: what stands behind the first question mark.
@@ -210,36 +213,44 @@ pub fn query(target: &str) -> &str {
 /// Whether the target names an API version before this one. Without a version it is dockerd's newest.
 #[must_use]
 pub fn is_before(target: &str, version: (u32, u32)) -> bool {
-    let named = versioned(target).and_then(|path| {
-        let numbers = path.split('/').next().filter(|part| is_version(part))?.strip_prefix('v')?;
+    let named = decoded_path(target).and_then(|path| {
+        let numbers =
+            versioned(&path)?.split('/').next().filter(|part| is_version(part))?.strip_prefix('v')?;
         let mut numbers = numbers.split('.').map(|number| number.parse::<u32>().unwrap_or_default());
         Some((numbers.next()?, numbers.next().unwrap_or_default()))
     });
     named.is_some_and(|named| named < version)
 }
 
-/// The decoded path without its first slash; `None` for what dockerd answers with an error or a redirect of its own.
-fn versioned(target: &str) -> Option<String> {
-    let target = target.split('?').next().unwrap_or_default();
+/// The decoded path; `None` for what dockerd answers with an error or a redirect of its own.
+fn decoded_path(target: &str) -> Option<Cow<'_, str>> {
+    let target = target.split_once('?').map_or(target, |(path, _)| path);
     let path = match target.split_once("://") {
+        _ if target.starts_with('/') => target,
         Some((scheme, rest)) if !scheme.contains('/') => &rest[rest.find('/')?..],
         _ => target,
     };
-    let path = decoded(path)?;
+    decoded(path)
+}
+
+/// A decoded path without its first slash; `None` for one that Go's router cleans by a redirect.
+fn versioned(path: &str) -> Option<&str> {
     let path = path.strip_prefix('/')?;
-    // Go's router cleans such paths by a redirect.
-    if path.split('/').any(|part| matches!(part, "." | "..")) || path.contains("//") || path.starts_with('/')
-    {
-        return None;
+    let mut rest = path;
+    while let Some((part, after)) = rest.split_once('/') {
+        if matches!(part, "" | "." | "..") {
+            return None;
+        }
+        rest = after;
     }
-    Some(path.to_owned())
+    (!matches!(rest, "." | "..")).then_some(path)
 }
 
 /// The same without the API version.
-fn path(target: &str) -> Option<String> {
-    let path = versioned(target)?;
+fn unversioned(path: &str) -> Option<&str> {
+    let path = versioned(path)?;
     Some(match path.split_once('/') {
-        Some((first, rest)) if is_version(first) => rest.to_owned(),
+        Some((first, rest)) if is_version(first) => rest,
         _ => path,
     })
 }
@@ -386,9 +397,9 @@ fn is_version(part: &str) -> bool {
 }
 
 /// Resolves percent escapes; `None` for a bad one, or for what is not text.
-fn decoded(path: &str) -> Option<String> {
+fn decoded(path: &str) -> Option<Cow<'_, str>> {
     if !path.contains('%') {
-        return Some(path.to_owned());
+        return Some(Cow::Borrowed(path));
     }
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.bytes();
@@ -399,7 +410,7 @@ fn decoded(path: &str) -> Option<String> {
             byte => byte,
         });
     }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
 /// Escapes what cannot stand in a path (RFC 3986, 3.3); a slash stays one.

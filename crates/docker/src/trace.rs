@@ -25,7 +25,13 @@ impl TraceId {
             LazyLock::new(|| (RandomState::new(), RandomState::new()));
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("{:016x}{:016x}", KEYS.0.hash_one(n), KEYS.1.hash_one(n)))
+        let halves = [KEYS.0.hash_one(n), KEYS.1.hash_one(n)];
+        // Every request has one: formatting would be a tenth of what the face does for a small request.
+        let digits: [u8; 32] = std::array::from_fn(|at| {
+            let digit = (halves[at / 16] >> (60 - 4 * (at % 16))) & 0xf;
+            b"0123456789abcdef"[digit as usize]
+        });
+        Self(std::str::from_utf8(&digits).unwrap_or_default().to_owned())
     }
 
     /// The client's own, if it is sane: 1 to 128 visible ASCII characters. It is written to logs and sent on as it is.

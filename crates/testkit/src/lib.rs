@@ -2,13 +2,14 @@
 //! of Debian's that the host need not have ([`debian`], [`tools`]), images made without a registry ([`images`]), a real
 //! dockerd without a machine ([`dockerd`]), the published description of its API ([`description`]), and a whole engine
 //! with one ([`engine`]); client libraries that others wrote
-//! ([`clients`]); servers for containers to reach ([`serve`]) and what a process holds ([`process`]). The machine
-//! tests are in `tests/`.
+//! ([`clients`]); servers for containers to reach ([`serve`]), what a process holds ([`process`]) and what
+//! fuzzing has found ([`corpus`]). The machine tests are in `tests/`.
 //!
 //! Everything is kept in `.dev/` at the repository's root, made once and shared by all test processes.
 #![forbid(unsafe_code)]
 
 pub mod clients;
+pub mod corpus;
 pub mod debian;
 pub mod description;
 pub mod docker;

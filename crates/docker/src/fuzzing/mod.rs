@@ -25,22 +25,12 @@ pub const TARGETS: &[(&str, Entry)] = &[
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     /// Issue 4: "fuzz targets for the request head and for JSON bodies that are read"; what they found is replayed.
     #[test]
     fn the_corpus_does_no_harm() {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz-corpus");
-        for (name, target) in TARGETS {
-            let mut count = 0;
-            for entry in std::fs::read_dir(corpus.join(name)).unwrap() {
-                target(&std::fs::read(entry.unwrap().path()).unwrap());
-                count += 1;
-            }
-            assert!(count > 0, "no corpus for {name}");
-        }
+        dhow_testkit::corpus::replay(env!("CARGO_MANIFEST_DIR"), TARGETS).unwrap();
     }
 
     proptest::proptest! {

@@ -1,14 +1,10 @@
 //! Which engine has a network, a volume or an image that a call names. Containers and execs are the registry's.
 
-use std::time::Duration;
-
 use dhow_model::Role;
 
 use super::Machines;
 use crate::ask::{Question, Unanswered};
 use crate::route;
-
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// A kind of thing that a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,7 +46,7 @@ pub(crate) async fn holders(
             if !there {
                 return Ok(false);
             }
-            let question = Question::get(target, machines.trace).within(LIMIT);
+            let question = Question::get(target, machines.trace);
             let answer = question.ask(machines.pools.of(role)).await.map_err(|why| (role, why))?;
             // What is not plainly missing is that engine's to answer: an ambiguous prefix, a malformed name.
             Ok(answer.status != 404)

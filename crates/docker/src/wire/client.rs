@@ -56,7 +56,7 @@ impl Client {
                 return Ok(Incoming::End);
             }
         }
-        let deadline = Instant::now() + HEAD_LIMIT;
+        let mut deadline = None;
         let mut searched = 0;
         loop {
             let bytes = self.buffer.filled();
@@ -75,7 +75,8 @@ impl Client {
             if !self.buffer.has_room(MAX_HEAD) {
                 return Err(Broken::HeadTooLarge);
             }
-            match timeout_at(deadline, self.read()).await {
+            let deadline = deadline.get_or_insert_with(|| Instant::now() + HEAD_LIMIT);
+            match timeout_at(*deadline, self.read()).await {
                 Ok(Ok(0)) => return Err(Broken::Malformed("unexpected end")),
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) | Err(_) => return Ok(Incoming::End),

@@ -1,7 +1,9 @@
 //! Heads of requests and answers: read, judged, and copied byte by byte with one header added (`X-Trace-Id`). Order,
 //! case and spacing of everything else stay as they were sent.
 
-use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
+use std::mem::MaybeUninit;
+
+use httparse::{Header, ParserConfig, Status};
 
 use crate::error::Broken;
 use crate::trace::{self, TraceId};
@@ -53,8 +55,8 @@ impl Request {
     /// The first value of this header, whatever its case, before the head was given away to be forwarded.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let found = with_headers(|headers| {
-            let mut parsed = httparse::Request::new(headers);
-            let _complete = parsed.parse(&self.forward)?;
+            let mut parsed = httparse::Request::new(&mut []);
+            let _complete = parsed.parse_with_uninit_headers(&self.forward, headers)?;
             let header = parsed.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
             Ok(Ok(header.map(|header| String::from_utf8_lossy(header.value.trim_ascii()).into_owned())))
         });
@@ -89,8 +91,10 @@ impl Answer {
 /// Reads a request's head; `None` while it is not whole.
 pub(crate) fn request(bytes: &[u8]) -> Result<Option<Request>, Broken> {
     with_headers(|headers| {
-        let mut parsed = httparse::Request::new(headers);
-        let Status::Complete(len) = parsed.parse(bytes)? else { return Ok(Ok(None)) };
+        let mut parsed = httparse::Request::new(&mut []);
+        let Status::Complete(len) = parsed.parse_with_uninit_headers(bytes, headers)? else {
+            return Ok(Ok(None));
+        };
         Ok(judge_request(bytes, len, &parsed).map(Some))
     })
 }
@@ -124,9 +128,12 @@ fn judge_request(bytes: &[u8], len: usize, parsed: &httparse::Request<'_, '_>) -
 /// Reads an answer's head; `None` while it is not whole. `to_head`: it answers a HEAD request.
 pub(crate) fn answer(bytes: &[u8], to_head: bool, trace: &TraceId) -> Result<Option<Answer>, Broken> {
     with_headers(|headers| {
-        let mut parsed = httparse::Response::new(headers);
+        let mut parsed = httparse::Response::new(&mut []);
         let config = ParserConfig::default();
-        let Status::Complete(len) = config.parse_response(&mut parsed, bytes)? else { return Ok(Ok(None)) };
+        let Status::Complete(len) = config.parse_response_with_uninit_headers(&mut parsed, bytes, headers)?
+        else {
+            return Ok(Ok(None));
+        };
         Ok(judge_answer(bytes, len, &parsed, to_head, trace).map(Some))
     })
     .map_err(|broken| match broken {
@@ -194,8 +201,9 @@ pub(crate) fn retargeted(head: &[u8], old: &str, new: &str) -> Vec<u8> {
 pub(crate) fn headers(head: &[u8]) -> Vec<(String, String)> {
     let text = |value: &[u8]| String::from_utf8_lossy(value.trim_ascii()).into_owned();
     let parsed = with_headers(|headers| {
-        let mut parsed = httparse::Response::new(headers);
-        let _complete = parsed.parse(head)?;
+        let mut parsed = httparse::Response::new(&mut []);
+        let config = ParserConfig::default();
+        let _complete = config.parse_response_with_uninit_headers(&mut parsed, head, headers)?;
         Ok(Ok(parsed.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect()))
     });
     parsed.unwrap_or_default()
@@ -312,13 +320,13 @@ fn traced(raw: &[u8], headers: &[Header<'_>], trace: &TraceId) -> Vec<u8> {
 
 /// Parses with room for the usual number of headers, and for as many as 1 MiB can hold if that is too few.
 fn with_headers<'b, T>(
-    mut parse: impl FnMut(&mut [Header<'b>]) -> Result<Result<T, Broken>, httparse::Error>,
+    mut parse: impl FnMut(&mut [MaybeUninit<Header<'b>>]) -> Result<Result<T, Broken>, httparse::Error>,
 ) -> Result<T, Broken> {
-    let mut outcome = parse(&mut [EMPTY_HEADER; USUAL]);
+    let mut outcome = parse(&mut [const { MaybeUninit::uninit() }; USUAL]);
     let mut room = USUAL;
     while matches!(outcome, Err(httparse::Error::TooManyHeaders)) && room <= MAX_HEAD / 4 {
         room *= 16;
-        outcome = parse(&mut vec![EMPTY_HEADER; room]);
+        outcome = parse(&mut vec![MaybeUninit::uninit(); room]);
     }
     outcome.map_err(broken)?
 }

@@ -97,23 +97,29 @@ fn a_container_with_endless_names_takes_bounded_memory() {
     assert_eq!(registry.lookup("web"), Lookup::Missing, "it is called otherwise now");
 }
 
-/// A lookup among 10,000 containers takes far less than 10 µs, by full ID, by name, by the usual twelve digits.
+/// 2.2: a lookup does not search the table: not by full ID, by name, nor by the usual twelve digits.
 #[test]
-fn a_lookup_among_ten_thousand_containers_takes_microseconds() {
+fn a_lookup_among_ten_thousand_containers_takes_little_more_than_among_a_hundred() {
+    // Both on the same machine in the same minute, which may be a busy one: a search would take a hundred times as long.
+    let [few, many] = [100, 10_000].map(best_of_each);
+    for ((what, few), (_, many)) in few.into_iter().zip(many) {
+        println!("{few:?} among a hundred, {many:?} among ten thousand, by {what}");
+        assert!(many < 20 * few, "{few:?}, then {many:?} by {what}");
+    }
+}
+
+/// What a lookup takes among so many containers, by each kind of reference: the best of some rounds.
+fn best_of_each(containers: u64) -> [(&'static str, Duration); 3] {
     let mut registry = Registry::new();
     let ids: Vec<String> =
-        (0..10_000u64).map(|n| format!("{:016x}{n:048x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        (0..containers).map(|n| format!("{:016x}{n:048x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
     for (n, id) in ids.iter().enumerate() {
         registry.create(if n % 2 == 0 { Native } else { Foreign }, id, Some(&format!("c{n}")));
     }
     let names = (0..ids.len()).map(|n| format!("c{n}")).collect();
     let digits = ids.iter().map(|id| id[..12].to_owned()).collect();
-    for (what, references) in [("ID", ids), ("name", names), ("digits", digits)] {
-        // The best of a few rounds: this machine is busy with other tests.
-        let best = (0..5).map(|_| round(&registry, &references)).min().unwrap();
-        println!("{best:?} by {what}");
-        assert!(best < Duration::from_micros(10), "{best:?} by {what}");
-    }
+    [("ID", ids), ("name", names), ("digits", digits)]
+        .map(|(what, references)| (what, (0..5).map(|_| round(&registry, &references)).min().unwrap()))
 }
 
 fn round(registry: &Registry, references: &[String]) -> Duration {
