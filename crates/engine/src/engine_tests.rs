@@ -239,6 +239,23 @@ async fn a_forced_stop_ends_a_graceful_one_that_hangs() {
     reach(&engine, State::Stopped).await;
 }
 
+/// Spec 6.6, 16.3: a note that cannot be written is said, and keeps no machine running.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_stopped_where_nothing_can_be_noted() {
+    for force in [false, true] {
+        let scene = Scene::new("ready");
+        let engine = scene.open();
+        up(&engine, spec()).await.unwrap();
+        // Root may write anywhere: a directory with something in it cannot be removed as a file even so.
+        let note = scene.home.machine(&Role::Native.machine()).wanted();
+        std::fs::remove_file(&note).unwrap();
+        std::fs::create_dir_all(note.join("in the way")).unwrap();
+        let stopped = down(&engine, force).await.unwrap();
+        assert!(stopped.errors.iter().any(|error| error.contains("starts it again")), "{:?}", stopped.errors);
+        reach(&engine, State::Stopped).await;
+    }
+}
+
 /// Spec 16.2: a request that waits for a machine that is coming is answered when that machine is stopped instead.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_machine_that_is_stopped_meanwhile_is_told() {

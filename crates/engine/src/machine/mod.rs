@@ -369,7 +369,18 @@ impl Machine {
     }
 
     async fn down(&mut self, force: bool, limit: Duration, reason: &str) -> Result<StopReply> {
-        self.want(false)?;
+        // A home that cannot be written keeps nobody from stopping.
+        let noted = self.want(false).map_err(|error| {
+            format!("{error}; that it is to be off is not noted, and a next daemon starts it again")
+        });
+        let mut stopped = self.stop(force, limit, reason).await;
+        if let (Ok(reply), Err(why)) = (&mut stopped, noted) {
+            reply.errors.push(why);
+        }
+        stopped
+    }
+
+    async fn stop(&mut self, force: bool, limit: Duration, reason: &str) -> Result<StopReply> {
         self.retry_at = None;
         self.found = false;
         let asleep = self.lifecycle.state() == State::Suspended;
