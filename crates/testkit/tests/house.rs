@@ -12,7 +12,7 @@ use serde_json::Value;
 /// Who lives where. An import points to a lower floor, or is one of [`BESIDE`]; tests may use a neighbour, too.
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["dhow-model", "dhow-proto"]),
-    (1, &["dhow-home", "dhow-route-helper"]),
+    (1, &["dhow-home", "dhow-route-helper", "dhow-vhost"]),
     (2, &["dhow-channel", "dhow-assets", "dhow-hypervisor", "dhow-net", "dhow-share"]),
     (3, &["dhow-supervisor", "dhow-engine"]),
     (4, &["dhow-docker", "dhow-verify"]),

@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use dhow_vhost::{Log, Memory};
 use tokio::sync::Notify;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
@@ -19,8 +20,6 @@ use vhost::vhost_user::{
 use virtio_queue::QueueT as _;
 use vm_memory::GuestMemoryMmap;
 
-use super::log::Log;
-use super::memory::Memory;
 use super::ring::{Broken, Parts, Ring};
 use crate::gateway::counters::{Counters, Reason};
 
@@ -107,7 +106,7 @@ impl Device {
     ) -> Option<R> {
         let mut state = self.state.borrow_mut();
         let State { memory, rings, .. } = &mut *state;
-        let (ring, memory) = (&mut rings[index], memory.as_ref()?.guest());
+        let (ring, memory) = (&mut rings[index], &memory.as_ref()?.guest);
         if !ring.runs() {
             return None;
         }

@@ -13,8 +13,6 @@
 
 mod device;
 mod enable;
-mod log;
-mod memory;
 mod receive;
 mod ring;
 #[cfg(test)]

@@ -4,13 +4,11 @@ use std::fs::File;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
+use dhow_vhost::{Log, Memory};
 use tokio::net::unix::pipe;
 use vhost::vhost_user::{Error as Protocol, Result};
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT as _, QueueT as _};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
-
-use super::log::Log;
-use super::memory::Memory;
 
 /// Entries that a ring may have: what QEMU allows for a vhost-user device.
 pub(super) const SIZE: u16 = 1024;
@@ -92,11 +90,10 @@ impl Ring {
 
     /// Where the ring lies; takes effect at once.
     pub(super) fn place(&mut self, parts: Parts, memory: &Memory) -> Result<()> {
-        let translate = |user| memory.translate(user).ok_or(Protocol::InvalidParam);
         let wrong = |_| Protocol::InvalidParam;
-        self.queue.try_set_desc_table_address(translate(parts.descriptors)?).map_err(wrong)?;
-        self.queue.try_set_avail_ring_address(translate(parts.available)?).map_err(wrong)?;
-        self.queue.try_set_used_ring_address(translate(parts.used)?).map_err(wrong)?;
+        self.queue.try_set_desc_table_address(memory.translate(parts.descriptors)?).map_err(wrong)?;
+        self.queue.try_set_avail_ring_address(memory.translate(parts.available)?).map_err(wrong)?;
+        self.queue.try_set_used_ring_address(memory.translate(parts.used)?).map_err(wrong)?;
         self.parts = Some(parts);
         Ok(())
     }
@@ -117,7 +114,7 @@ impl Ring {
         self.fresh = true;
         self.queue.set_ready(true);
         // Nothing is ever in flight between two messages, but the ring itself is the truth after a restore.
-        if let Ok(used) = self.queue.used_idx(memory.guest(), Ordering::Acquire) {
+        if let Ok(used) = self.queue.used_idx(&memory.guest, Ordering::Acquire) {
             self.queue.set_next_used(used.0);
         }
         Ok(())

@@ -14,10 +14,14 @@ use super::memory;
 const PAGE: u64 = 4096;
 
 /// The shared bits.
-pub(super) struct Log(MmapRegion);
+pub struct Log(MmapRegion);
 
 impl Log {
-    pub(super) fn map(log: &VhostUserLog, file: File) -> Result<Log> {
+    /// Maps what the hypervisor shares.
+    ///
+    /// # Errors
+    /// When the file is shorter than it is said to be, could still shrink, or cannot be mapped.
+    pub fn map(log: &VhostUserLog, file: File) -> Result<Log> {
         memory::check(&file, log.mmap_offset, log.mmap_size)?;
         let size = usize::try_from(log.mmap_size).map_err(|_| Protocol::InvalidParam)?;
         let region = MmapRegion::from_file(FileOffset::new(file, log.mmap_offset), size);
@@ -25,7 +29,7 @@ impl Log {
     }
 
     /// Notes that these bytes were written.
-    pub(super) fn wrote(&self, address: GuestAddress, length: usize) {
+    pub fn wrote(&self, address: GuestAddress, length: usize) {
         let Some(last) = (length as u64).checked_sub(1).and_then(|more| address.0.checked_add(more)) else {
             return;
         };
