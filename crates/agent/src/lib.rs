@@ -9,6 +9,7 @@ pub mod awake;
 pub mod backoff;
 pub mod blank;
 pub mod boot;
+pub mod changes;
 pub mod check;
 pub mod clock;
 pub mod config;
@@ -49,6 +50,7 @@ pub mod tool;
 pub mod translators;
 pub mod trim;
 pub mod usage;
+pub mod watchers;
 
 pub use boot::run;
 pub use error::{Error, Result};

@@ -9,18 +9,20 @@ use dhow_proto::agent::{
     AdmitHostReply, AdmitHostRequest, AwakeReply, AwakeRequest, BootRequest, BootStep, CheckDataReply,
     CheckDataRequest, DiskUsageReply, DiskUsageRequest, GrowDataReply, GrowDataRequest, HealthReply,
     HealthRequest, HelloReply, HelloRequest, PortsAnswer, PortsRequest, PutTranslatorReply, QuiesceReply,
-    QuiesceRequest, SetClockReply, SetClockRequest, ShutdownRequest, ShutdownStep, TranslatorPart,
-    Translators, TrimReply, TrimRequest, UseTranslatorsRequest,
+    QuiesceRequest, SetClockReply, SetClockRequest, ShutdownRequest, ShutdownStep, TellChangesReply,
+    TellChangesRequest, TranslatorPart, Translators, TrimReply, TrimRequest, UseTranslatorsRequest,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::guest::Guest;
 use crate::reaper::Reaper;
-use crate::{admit, awake, check, clock, console, disk, facts, history, quiesce, shutdown, trim, usage};
+use crate::{
+    admit, awake, changes, check, clock, console, disk, facts, history, quiesce, shutdown, trim, usage,
+};
 
 /// What this agent can do beyond the protocol's first version.
-const CAPABILITIES: [&str; 5] = ["docker", "shutdown", "ports", "translators", "sleep"];
+const CAPABILITIES: [&str; 6] = ["docker", "shutdown", "ports", "translators", "sleep", "changes"];
 
 /// Answers the host.
 #[derive(Debug, Clone)]
@@ -146,6 +148,13 @@ impl Agent for Rpc {
             console::line(format!("dhow: after sleeping: {error}"));
         }
         Ok(Response::new(awake))
+    }
+
+    async fn tell_changes(
+        &self,
+        request: Request<TellChangesRequest>,
+    ) -> Result<Response<TellChangesReply>, Status> {
+        Ok(Response::new(changes::tell(request.into_inner().changes).await))
     }
 
     async fn ports(

@@ -8,7 +8,7 @@ use dhow_model::config::{Access, Share};
 use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
 
 use crate::mounts::attach;
-use crate::{Error, Result};
+use crate::{Error, Result, changes};
 
 /// Where all of them lie for a moment.
 const ALL: &str = "/run/dhow-shares";
@@ -30,6 +30,7 @@ pub fn mount(shares: &[Share]) -> Result<String> {
             mount_remount(path, flags, "").map_err(Error::file("mount", path))?;
         }
     }
+    changes::begin(Path::new(ALL))?;
     unmount(ALL, UnmountFlags::DETACH).map_err(Error::file("unmount", ALL))?;
     Ok(shares.iter().map(|share| share.path.display().to_string()).collect::<Vec<_>>().join(", "))
 }

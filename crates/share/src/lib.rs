@@ -24,14 +24,18 @@
 //! - **Fresh within a second**: names, their absence, attributes and contents are believed by the guest for 0.9 s, and by nobody for longer;
 //!   listings bring attributes along. Writes go through to the host at once.
 //! - **Millions of files**: what the guest knows costs memory here and no descriptor. Directories are kept open while there is room.
-//! - **Sleep**: while the machine sleeps this process stays, with all that its guest knew and had open; what the hypervisor saves of
-//!   the device is a mark that only this process knows again.
+//! - **Sleep**: while the machine sleeps this process stays, with all that its guest knew and had open. What the hypervisor saves of
+//!   the device says it too, by place and identity, so that another process can go on (`fs::saved`).
+//! - **`inotify`**: programs in the guest are told of what the host changes in directories that the guest knows (`fs::watch`).
 //! - **Locks** (`flock`, `fcntl`) are the guest's kernel's own: all containers see them, programs of the host do not.
 #![forbid(unsafe_code)]
 
 mod error;
 #[cfg(target_os = "linux")]
 mod fs;
+#[cfg(all(target_os = "linux", any(test, feature = "fuzzing")))]
+pub mod fuzzing;
+pub mod news;
 #[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use rustix::net::{AddressFamily, sockopt};
 
-use crate::fs::Server;
+use crate::fs::{self, Server};
 use crate::{Error, Result, sandbox, vhost};
 
 /// Before a path that the guest may write to.
@@ -35,6 +35,7 @@ pub(crate) fn run(words: impl Iterator<Item = OsString>) -> Result<()> {
     if let Some(path) = hidden {
         server.hide(&path).map_err(|errno| Error::Top { path, source: errno.into() })?;
     }
+    server.watch_changes(fs::watches());
     if let Some(missing) = sandbox::confine(each())? {
         tracing::warn!("{missing}");
     }

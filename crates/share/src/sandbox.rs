@@ -151,6 +151,8 @@ const ALLOWED: &[i64] = &[
     libc::SYS_setxattr,
     libc::SYS_listxattr,
     libc::SYS_removexattr,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_inotify_rm_watch,
     libc::SYS_geteuid,
     libc::SYS_ppoll,
     #[cfg(target_arch = "x86_64")]

@@ -9,7 +9,8 @@ use dhow_proto::agent::agent_client::AgentClient;
 use dhow_proto::agent::{
     AdmitHostRequest, AwakeReply, AwakeRequest, BootRequest, BootStep, HealthReply, HealthRequest,
     HelloReply, HelloRequest, PortsAnswer, PortsRequest, QuiesceReply, QuiesceRequest, SetClockRequest,
-    ShutdownRequest, ShutdownStep, TranslatorFile, TranslatorPart, Translators, UseTranslatorsRequest,
+    ShareChange, ShutdownRequest, ShutdownStep, TellChangesReply, TellChangesRequest, TranslatorFile,
+    TranslatorPart, Translators, UseTranslatorsRequest,
 };
 use dhow_proto::{AGENT_PROTOCOL, MESSAGE_LIMIT};
 use hyper_util::rt::TokioIo;
@@ -193,6 +194,17 @@ impl Agent {
         let _turn = self.turn().await;
         let question = tokio::time::timeout(QUESTION, self.client.ports(answers));
         Ok(question.await.map_err(|_| late("ports"))?.map_err(|s| words(&s))?.into_inner())
+    }
+
+    /// Tells the guest's programs of what the host changed in shared directories. Without changes: which thread tells.
+    ///
+    /// # Errors
+    /// When the agent is not there, or is an older one.
+    pub async fn tell_changes(&mut self, changes: Vec<ShareChange>) -> Result<TellChangesReply, String> {
+        let _turn = self.turn().await;
+        let question =
+            tokio::time::timeout(QUESTION, self.client.tell_changes(TellChangesRequest { changes }));
+        Ok(question.await.map_err(|_| late("tell_changes"))?.map_err(|s| words(&s))?.into_inner())
     }
 
     /// Lets the host's own interface reach every container.

@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod agent;
+mod changes;
 mod cid;
 mod disk;
 mod docker;

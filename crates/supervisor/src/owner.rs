@@ -131,10 +131,6 @@ async fn first(ground: &mut Ground<'_>, status: &mut Status) -> Result<State> {
     ground.boot(status).await.map(|machine| State::Awake(Box::new(machine)))
 }
 
-/// Why a supervisor cannot end while its machine sleeps: what the guest knows of shared files is the file server's, and gone with it.
-const STAYS: &str = "directories are shared with it, and what its containers have open there is kept by a process that would end; \
-                     use `dhow suspend`, `dhow down`, or share nothing (files.shares)";
-
 /// Puts the machine to sleep, or says why not.
 async fn suspend(
     ground: &mut Ground<'_>,
@@ -146,10 +142,6 @@ async fn suspend(
     let before = status.current_phase();
     if before != Phase::Ready {
         refuse(asked, &status.not_ready());
-        return Ok(State::Awake(machine));
-    }
-    if asked.leave && !ground.place.spec.shares.is_empty() {
-        refuse(asked, STAYS);
         return Ok(State::Awake(machine));
     }
     let mut steps = Stopwatch::begin();
@@ -211,12 +203,6 @@ async fn sleep(
             () = ground.place.network.wanted() => break ("traffic from outside".to_owned(), None),
         };
         match request {
-            // The engine itself, which makes the machine anew, gives no reason.
-            Request::Suspend(asked)
-                if asked.leave && !asked.why.is_empty() && !ground.place.spec.shares.is_empty() =>
-            {
-                refuse(asked, STAYS);
-            }
             Request::Suspend(asked) => {
                 let reply = SuspendReply { bytes: rest.bytes, took_us: 0 };
                 drop(asked.reply.send(Ok(reply)));
@@ -226,8 +212,10 @@ async fn sleep(
             }
             Request::Resume(asked) => break (asked.why.clone(), Some(asked)),
             Request::Stop(asked) if asked.force => {
-                Files::drop_whole(&ground.place.dir)?;
-                stop::answer(asked, &StopReply::default());
+                // It is off either way; what stays would be woken from later.
+                let dropped = Files::drop_whole(&ground.place.dir);
+                let errors = dropped.err().map(|error| error.to_string()).into_iter().collect();
+                stop::answer(asked, &StopReply { errors, forced: false });
                 return Ok(State::Ended(Ended::Off));
             }
             Request::Stop(asked) if asked.leave => {
@@ -264,6 +252,7 @@ async fn wake(
         let why = Unusable::Failed("its saved state was removed while it slept".to_owned());
         return lost(ground, &why, asked, status, inbox).await;
     };
+    ground.serve_shares().await?;
     let raised = tokio::select! {
         raised = ground.raise(&files, Line::Parked(mux, parked), status, &mut steps) => raised,
         stop = inbox.forced() => {

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::agent::{Agent, Beginning, Heard};
+use crate::changes::Line;
 use crate::network::Network;
 use crate::translators;
 use crate::turns::Turns;
@@ -36,6 +37,7 @@ impl Session {
         dialer: Dialer,
         turns: &Turns,
         beginning: Beginning,
+        changes: Option<Line>,
     ) -> Self {
         let end = CancellationToken::new();
         let agent = Agent::new(dialer.clone(), turns.clone());
@@ -43,10 +45,18 @@ impl Session {
         let (sender, heard) = mpsc::channel(HEARD);
         let translators = translators::follow(home.clone(), arch, agent.clone(), sender.clone());
         let follow = agent.clone().follow(sender, beginning);
+        let changes = {
+            let agent = agent.clone();
+            async move {
+                if let Some(line) = changes {
+                    line.follow(agent).await;
+                }
+            }
+        };
         let ended = end.clone().cancelled_owned();
         tokio::spawn(async move {
             tokio::select! {
-                ((), ()) = async { tokio::join!(follow, translators) } => {}
+                ((), (), ()) = async { tokio::join!(follow, translators, changes) } => {}
                 () = ended => {}
             }
         });

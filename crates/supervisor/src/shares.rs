@@ -16,6 +16,7 @@ use dhow_model::MachineSpec;
 use dhow_model::config::Access;
 use tokio_util::sync::CancellationToken;
 
+use crate::changes::Line;
 use crate::{Error, Result};
 
 /// For it to open what it shares; a directory on a network may take its time.
@@ -29,6 +30,8 @@ pub struct Shares {
     child: Child,
     /// Closed, it ends.
     life: UnixStream,
+    /// The same, for what the host changes.
+    line: Option<Line>,
     said: Said,
     /// Cancelled when it has ended.
     ended: CancellationToken,
@@ -68,7 +71,8 @@ impl Shares {
         command.args(dhow_share::words(each(), home)).current_dir("/").process_group(0);
         let started = tokio::task::spawn_blocking(move || Self::spawn(command, listener.into()));
         let started = started.await.map_err(|_| Error::Ending)?;
-        let shares = started?;
+        let mut shares = started?;
+        shares.line = Some(Line::new(&shares.life).map_err(Error::Shares)?);
         tracing::info!(pid = shares.child.id(), shares = spec.shares.len(), "directories are shared");
         Ok(Some(shares))
     }
@@ -89,7 +93,7 @@ impl Shares {
             });
             words = Some(log.map_err(Error::Shares)?);
         }
-        let mut shares = Self { child, life, said, ended };
+        let mut shares = Self { child, life, line: None, said, ended };
         if shares.is_ready() {
             return Ok(shares);
         }
@@ -123,10 +127,15 @@ impl Shares {
         self.child.id()
     }
 
-    /// Whether it still serves. One that was killed while the machine slept is started anew for a cold boot: what its guest had
-    /// open went with it.
+    /// Whether it still serves.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Where it says what the host changes.
+    #[must_use]
+    pub fn line(&self) -> Option<Line> {
+        self.line.clone()
     }
 
     /// Cancelled when it has ended, of itself or because we are done with it.

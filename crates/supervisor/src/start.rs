@@ -123,9 +123,7 @@ impl Ground<'_> {
             // It was replaced while the machine slept.
             (self.qemu, self.executable) = hypervisor(self.place.spec).await?;
         }
-        if self.shares.as_mut().is_some_and(|shares| !shares.is_alive()) {
-            self.shares = Shares::start(&self.place.dir, self.place.spec).await?;
-        }
+        self.serve_shares().await?;
         let memory = self.memory()?;
         let Started { mut running, reach, memory } = self.hypervise(memory, Origin::Boot).await?;
         status.hypervisor(running.pid(), reach.cid());
@@ -143,6 +141,17 @@ impl Ground<'_> {
         let machine = Machine { running, memory, mux, reach, session };
         self.open(&machine);
         Ok(machine)
+    }
+
+    /// Starts the file server anew if it has ended: it takes what its guest knew from the saved state.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn serve_shares(&mut self) -> Result<()> {
+        if self.shares.as_mut().is_some_and(|shares| !shares.is_alive()) {
+            self.shares = Shares::start(&self.place.dir, self.place.spec).await?;
+        }
+        Ok(())
     }
 
     /// Lets everybody through to the guest.
@@ -167,6 +176,7 @@ impl Ground<'_> {
             dialer,
             &self.place.turns,
             beginning,
+            self.shares.as_ref().and_then(Shares::line),
         )
     }
 

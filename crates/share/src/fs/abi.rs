@@ -23,6 +23,8 @@ pub(crate) mod op {
     pub(crate) const STATFS: u32 = 17;
     pub(crate) const RELEASE: u32 = 18;
     pub(crate) const FSYNC: u32 = 20;
+    pub(crate) const FLUSH: u32 = 25;
+    pub(crate) const ACCESS: u32 = 34;
     pub(crate) const SETXATTR: u32 = 21;
     pub(crate) const GETXATTR: u32 = 22;
     pub(crate) const LISTXATTR: u32 = 23;
@@ -110,6 +112,8 @@ pub(crate) struct Header {
     pub(crate) node: u64,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// The thread that asks, as the guest's first process sees it.
+    pub(crate) pid: u32,
 }
 
 /// What is left of a request. Taking more than there is, is an invalid argument.
@@ -158,11 +162,12 @@ impl<'a> Body<'a> {
         let opcode = self.u32()?;
         let (unique, node) = (self.u64()?, self.u64()?);
         let (uid, gid) = (self.u32()?, self.u32()?);
-        self.skip(8)?;
+        let pid = self.u32()?;
+        self.skip(4)?;
         if usize::try_from(said) != Ok(length) {
             return Err(Errno::INVAL);
         }
-        Ok(Header { opcode, unique, node, uid, gid })
+        Ok(Header { opcode, unique, node, uid, gid, pid })
     }
 }
 

@@ -82,6 +82,7 @@ impl Server {
         let how = body.u32()?;
         let name = name(body.text()?)?;
         self.handles.fits()?;
+        self.watch.own(header.node, name);
         let handle = match self.make_file(dir.as_fd(), name, access(flags), mode) {
             Ok(fd) => {
                 let made = self.settle(header, dir.as_fd(), &fd, mode, 0, 0);
@@ -102,7 +103,7 @@ impl Server {
                 match self.open_file(node, flags, how) {
                     Ok(handle) => handle,
                     Err(error) => {
-                        self.nodes.forget(node, 1);
+                        self.forget(node, 1);
                         return Err(error);
                     }
                 }

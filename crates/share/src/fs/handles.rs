@@ -22,13 +22,15 @@ pub(super) struct Handle {
 #[derive(Debug)]
 pub(super) struct Handles {
     all: HashMap<u64, Handle>,
+    /// What was open before a sleep and is not there any more: the handle and its file.
+    stale: HashMap<u64, u64>,
     next: u64,
     room: usize,
 }
 
 impl Handles {
     pub(super) fn new(room: usize) -> Handles {
-        Handles { all: HashMap::new(), next: 1, room }
+        Handles { all: HashMap::new(), stale: HashMap::new(), next: 1, room }
     }
 
     /// Whether another one fits.
@@ -45,12 +47,18 @@ impl Handles {
 
     /// The open file `id` of `node`.
     pub(super) fn file(&self, node: u64, id: u64) -> Result<&Handle, Errno> {
-        self.all.get(&id).filter(|handle| handle.node == node && !handle.is_dir).ok_or(Errno::BADF)
+        let handle = self.all.get(&id).filter(|handle| handle.node == node && !handle.is_dir);
+        handle.ok_or_else(|| self.none(id))
     }
 
     /// The open directory `id` of `node`.
     pub(super) fn dir(&mut self, node: u64, id: u64) -> Result<&mut Handle, Errno> {
-        self.all.get_mut(&id).filter(|handle| handle.node == node && handle.is_dir).ok_or(Errno::BADF)
+        let none = self.none(id);
+        self.all.get_mut(&id).filter(|handle| handle.node == node && handle.is_dir).ok_or(none)
+    }
+
+    fn none(&self, id: u64) -> Errno {
+        if self.stale.contains_key(&id) { Errno::STALE } else { Errno::BADF }
     }
 
     pub(super) fn remove(&mut self, node: u64, id: u64) -> Result<(), Errno> {
@@ -59,15 +67,48 @@ impl Handles {
                 self.all.remove(&id);
                 Ok(())
             }
+            _ if self.stale.get(&id) == Some(&node) => {
+                self.stale.remove(&id);
+                Ok(())
+            }
             _ => Err(Errno::BADF),
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.all.clear();
+        self.stale.clear();
     }
 
     pub(super) fn len(&self) -> usize {
-        self.all.len()
+        self.all.len() + self.stale.len()
+    }
+
+    /// All of them: the number, the file, and the handle unless it is stale.
+    pub(super) fn each(&self) -> impl Iterator<Item = (u64, u64, Option<&Handle>)> {
+        let open = self.all.iter().map(|(id, handle)| (*id, handle.node, Some(handle)));
+        open.chain(self.stale.iter().map(|(id, node)| (*id, *node, None)))
+    }
+
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.all.contains_key(&id) || self.stale.contains_key(&id)
+    }
+
+    /// One of before a sleep.
+    pub(super) fn put(&mut self, id: u64, handle: Handle) {
+        self.all.insert(id, handle);
+    }
+
+    /// The same, of a file that is gone.
+    pub(super) fn put_stale(&mut self, id: u64, node: u64) {
+        self.stale.insert(id, node);
+    }
+
+    pub(super) fn go_on_from(&mut self, next: u64) {
+        self.next = next.max(self.next);
     }
 }

@@ -6,7 +6,8 @@
 //!                                          │                            ├─► file   handles: open, read, write, …
 //!                                          ▼                            ├─► dir    listings
 //!                                   nodes (number → file)               ├─► attr   attributes: owner, mode, times, size
-//!                                          │                            └─► xattr
+//!                                          │                            ├─► xattr
+//!                                          │                            └─► teller  what is answered and not done (see watch)
 //!                                          ▼
 //!                                   reach (the only ways to the host's files)
 //! ```
@@ -19,12 +20,16 @@ mod handles;
 mod nodes;
 mod owner;
 mod reach;
+mod saved;
 mod seen;
 mod server;
+mod teller;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod watch;
 mod xattr;
 
 pub(crate) use abi::{Answer, IN_HEADER, MAX_REQUEST, OUT_HEADER};
 pub(crate) use server::{Answered, Server};
+pub(crate) use watch::allowed as watches;

@@ -19,6 +19,9 @@ pub(crate) const TOP: u64 = 1;
 const DEEPEST: usize = 4096;
 /// The most files that a guest may know at once; far more than its memory holds.
 const MOST: usize = 8 << 20;
+/// The part of a mode that is the file's type, and a directory's.
+const KIND: u32 = 0o170_000;
+const DIRECTORY: u32 = 0o040_000;
 
 /// One share's top, in the configuration's order.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) share: usize,
     pub(crate) identity: Identity,
     pub(crate) is_dir: bool,
+    /// `S_IFREG` and the like, as the guest sees it.
+    pub(crate) kind: u32,
     pub(crate) parent: u64,
     pub(crate) name: Rc<[u8]>,
     /// How often the guest was told of it and has not forgotten.
@@ -49,6 +54,8 @@ pub(crate) struct Node {
 pub(crate) struct Nodes {
     all: HashMap<u64, Node>,
     numbers: HashMap<(usize, u64, u64), u64>,
+    /// By where it was seen last.
+    places: HashMap<(u64, Rc<[u8]>), u64>,
     next: u64,
     /// Directories that are held open, oldest first.
     open_dirs: VecDeque<u64>,
@@ -69,6 +76,7 @@ impl Nodes {
         let mut nodes = Nodes {
             all: HashMap::new(),
             numbers: HashMap::new(),
+            places: HashMap::new(),
             next: top_of(shares.len()),
             open_dirs: VecDeque::new(),
             room,
@@ -80,6 +88,7 @@ impl Nodes {
                 share,
                 identity: *identity,
                 is_dir: true,
+                kind: 0o040_000,
                 parent: TOP,
                 name: share.to_string().into_bytes().into(),
                 lookups: 0,
@@ -117,53 +126,121 @@ impl Nodes {
         {
             let id = *number.get();
             node.lookups += 1;
-            if id >= top_of(self.shares) && (node.parent != parent || *node.name != *name) {
-                (node.parent, node.name) = (parent, name.into());
-            }
+            node.kind = seen.mode() & KIND;
+            self.place(id, parent, name);
             return Ok(id);
         }
+        self.add(share, identity, seen.mode() & KIND, parent, name)
+    }
+
+    /// Something that is not there, and that the guest shall believe to be there for a moment.
+    pub(crate) fn stand_in(
+        &mut self,
+        share: usize,
+        parent: u64,
+        name: &[u8],
+        kind: u32,
+    ) -> Result<u64, Errno> {
+        let nowhere = Identity { device: u64::MAX, inode: self.next, born: (0, 0) };
+        self.add(share, nowhere, kind, parent, name)
+    }
+
+    fn add(
+        &mut self,
+        share: usize,
+        identity: Identity,
+        kind: u32,
+        parent: u64,
+        name: &[u8],
+    ) -> Result<u64, Errno> {
         if self.all.len() >= MOST {
             return Err(Errno::NFILE);
         }
         let id = self.next;
         self.next += 1;
-        self.numbers.insert(key, id);
+        self.numbers.insert((share, identity.device, identity.inode), id);
+        let name: Rc<[u8]> = name.into();
         let node = Node {
             share,
             identity,
-            is_dir: seen.is_dir(),
+            is_dir: kind == DIRECTORY,
+            kind,
             parent,
-            name: name.into(),
+            name: Rc::clone(&name),
             lookups: 1,
             opens: 0,
             held: None,
             recent: Cell::new(false),
         };
         self.all.insert(id, node);
+        self.places.insert((parent, name), id);
         Ok(id)
     }
 
-    /// The guest forgets.
-    pub(crate) fn forget(&mut self, id: u64, count: u64) {
-        if let Some(node) = self.all.get_mut(&id) {
-            node.lookups = node.lookups.saturating_sub(count);
-            self.drop_unused(id);
-        }
+    /// The file that the guest knows at this entry.
+    pub(crate) fn at(&self, parent: u64, name: &[u8]) -> Option<u64> {
+        self.places.get(&(parent, Rc::from(name))).copied()
     }
 
-    fn drop_unused(&mut self, id: u64) {
+    /// The number of a file that the guest knows.
+    pub(crate) fn known(&self, share: usize, identity: &Identity) -> Option<u64> {
+        let id = self.numbers.get(&(share, identity.device, identity.inode))?;
+        self.all.get(id).filter(|node| node.identity == *identity).map(|_| *id)
+    }
+
+    /// The guest was told of it once more.
+    pub(crate) fn told_again(&mut self, id: u64) -> Result<(), Errno> {
+        self.all.get_mut(&id).ok_or(Errno::STALE)?.lookups += 1;
+        Ok(())
+    }
+
+    /// Where it was seen.
+    fn place(&mut self, id: u64, parent: u64, name: &[u8]) {
         if self.is_top(id) {
             return;
         }
-        let Entry::Occupied(entry) = self.all.entry(id) else { return };
-        if entry.get().lookups > 0 || entry.get().opens > 0 {
+        let Some(node) = self.all.get_mut(&id) else { return };
+        if node.parent == parent && *node.name == *name {
             return;
         }
-        let Node { share, identity, .. } = entry.remove();
+        let name: Rc<[u8]> = name.into();
+        let before = (
+            std::mem::replace(&mut node.parent, parent),
+            std::mem::replace(&mut node.name, Rc::clone(&name)),
+        );
+        if self.places.get(&before) == Some(&id) {
+            self.places.remove(&before);
+        }
+        self.places.insert((parent, name), id);
+    }
+
+    /// The guest forgets.
+    ///
+    /// True: it was a directory, and is not known any more.
+    pub(crate) fn forget(&mut self, id: u64, count: u64) -> bool {
+        let Some(node) = self.all.get_mut(&id) else { return false };
+        node.lookups = node.lookups.saturating_sub(count);
+        self.drop_unused(id)
+    }
+
+    fn drop_unused(&mut self, id: u64) -> bool {
+        if self.is_top(id) {
+            return false;
+        }
+        let Entry::Occupied(entry) = self.all.entry(id) else { return false };
+        if entry.get().lookups > 0 || entry.get().opens > 0 {
+            return false;
+        }
+        let Node { share, identity, parent, name, is_dir, .. } = entry.remove();
         let key = (share, identity.device, identity.inode);
         if self.numbers.get(&key) == Some(&id) {
             self.numbers.remove(&key);
         }
+        let place = (parent, name);
+        if self.places.get(&place) == Some(&id) {
+            self.places.remove(&place);
+        }
+        is_dir
     }
 
     /// A descriptor of it, by which it is reached and not read.
@@ -225,25 +302,26 @@ impl Nodes {
     }
 
     /// One of its handles is gone.
-    pub(crate) fn closed(&mut self, id: u64) {
-        if let Some(node) = self.all.get_mut(&id) {
-            node.opens = node.opens.saturating_sub(1);
-            if node.opens == 0 && !node.is_dir {
-                node.held = None;
-            }
-            self.drop_unused(id);
+    pub(crate) fn closed(&mut self, id: u64) -> bool {
+        let Some(node) = self.all.get_mut(&id) else { return false };
+        node.opens = node.opens.saturating_sub(1);
+        if node.opens == 0 && !node.is_dir {
+            node.held = None;
         }
+        self.drop_unused(id)
     }
 
     /// The guest gave it another name or another directory.
     pub(crate) fn moved(&mut self, share: usize, identity: &Identity, parent: u64, name: &[u8]) {
-        let key = (share, identity.device, identity.inode);
-        if let Some(id) = self.numbers.get(&key)
-            && !self.is_top(*id)
-            && let Some(node) = self.all.get_mut(id)
-        {
-            (node.parent, node.name) = (parent, name.into());
+        if let Some(id) = self.numbers.get(&(share, identity.device, identity.inode)).copied() {
+            self.place(id, parent, name);
         }
+    }
+
+    /// The inode's number of a file that the guest knows.
+    pub(crate) fn inode_of(&mut self, id: u64) -> Result<u64, Errno> {
+        let identity = self.get(id)?.identity;
+        Ok(self.inode(&identity))
     }
 
     /// The inode's number as the guest sees it: the host's, with a mark for all file systems but the first.
@@ -261,4 +339,72 @@ impl Nodes {
     pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
+
+    /// What a process that goes on with this must know.
+    pub(super) fn each(&self) -> impl Iterator<Item = (u64, Restored)> {
+        self.all.iter().map(|(id, node)| {
+            let Node { share, identity, kind, parent, lookups, .. } = *node;
+            (*id, Restored { share, identity, kind, parent, name: Rc::clone(&node.name), lookups })
+        })
+    }
+
+    pub(super) fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn devices(&self) -> &[u64] {
+        &self.devices
+    }
+
+    pub(super) fn shares(&self) -> usize {
+        self.shares
+    }
+
+    pub(super) fn go_on_from(&mut self, next: u64, devices: Vec<u64>) {
+        self.next = next.max(self.next);
+        self.devices = devices;
+    }
+
+    /// A file that the guest knew: a share's top, which is there, or another, which is not.
+    pub(super) fn put_back(&mut self, id: u64, known: Restored) -> Result<(), Errno> {
+        let Restored { share, identity, kind, parent, name, lookups } = known;
+        if self.is_top(id) {
+            let top = self.all.get_mut(&id).filter(|top| top.identity == identity).ok_or(Errno::INVAL)?;
+            top.lookups = lookups;
+            return Ok(());
+        }
+        if self.all.len() >= MOST || self.all.contains_key(&id) {
+            return Err(Errno::INVAL);
+        }
+        self.numbers.insert((share, identity.device, identity.inode), id);
+        self.places.insert((parent, Rc::clone(&name)), id);
+        let is_dir = kind == DIRECTORY;
+        let (opens, held, recent) = (0, None, Cell::new(false));
+        self.all
+            .insert(id, Node { share, identity, is_dir, kind, parent, name, lookups, opens, held, recent });
+        Ok(())
+    }
+
+    /// The guest has it open, and it is not there any more.
+    pub(super) fn opened_stale(&mut self, id: u64) {
+        if let Some(node) = self.all.get_mut(&id) {
+            node.opens = node.opens.saturating_add(1);
+        }
+    }
+
+    /// The directories that the guest knows: number, share and place.
+    pub(super) fn dirs(&self) -> Vec<(u64, usize, u64, Rc<[u8]>)> {
+        let dirs = self.all.iter().filter(|(_, node)| node.is_dir);
+        dirs.map(|(id, node)| (*id, node.share, node.parent, Rc::clone(&node.name))).collect()
+    }
+}
+
+/// A file that the guest knows, as it is kept over a sleep.
+pub(super) struct Restored {
+    pub(super) share: usize,
+    pub(super) identity: Identity,
+    pub(super) kind: u32,
+    pub(super) parent: u64,
+    pub(super) name: Rc<[u8]>,
+    pub(super) lookups: u64,
 }

@@ -11,6 +11,7 @@ use super::handles::Handles;
 use super::nodes::{Nodes, Share, TOP};
 use super::reach;
 use super::seen::{Identity, Seen};
+use super::watch::Watch;
 
 /// How long the guest may believe what it was told, nanoseconds: a change on the host is seen within a second.
 pub(super) const BELIEVED: u32 = 900_000_000;
@@ -32,6 +33,8 @@ pub(crate) struct Server {
     hidden: Option<Identity>,
     pub(super) nodes: Nodes,
     pub(super) handles: Handles,
+    /// What the host changes.
+    pub(crate) watch: Watch,
     /// How many directories are kept open.
     room: usize,
     /// Where entries of a directory are read to.
@@ -61,6 +64,7 @@ impl Server {
             handles: Handles::new((descriptors / 2).max(16)),
             shares: open,
             hidden: None,
+            watch: Watch::new(0),
             room,
             entries: vec![std::mem::MaybeUninit::uninit(); 64 << 10],
         })
@@ -73,6 +77,11 @@ impl Server {
     pub(crate) fn hide(&mut self, path: &Path) -> Result<(), Errno> {
         self.hidden = Some(Seen::open(reach::top(path)?.as_fd())?.identity);
         Ok(())
+    }
+
+    /// From now on the guest can be told of what the host changes in at most so many directories.
+    pub(crate) fn watch_changes(&mut self, directories: usize) {
+        self.watch = Watch::new(directories);
     }
 
     /// Whether this is what is hidden.
@@ -96,7 +105,7 @@ impl Server {
         let result = match header.opcode {
             op::FORGET => {
                 if let Ok(count) = body.u64() {
-                    self.nodes.forget(header.node, count);
+                    self.forget(header.node, count);
                 }
                 return Answered::Never;
             }
@@ -114,6 +123,10 @@ impl Server {
 
     fn answer(&mut self, header: &Header, body: Body<'_>, answer: &mut Answer) -> Result<(), Errno> {
         let node = header.node;
+        if header.pid != 0 && header.pid == self.watch.teller {
+            return self.answer_teller(header, body, answer);
+        }
+        self.note(header, body);
         match header.opcode {
             op::INIT => self.begin(body, answer),
             op::DESTROY => {
@@ -139,10 +152,13 @@ impl Server {
             op::WRITE => self.write(node, body, answer),
             // Which has no handles.
             op::RELEASEDIR if node == TOP => Ok(()),
+            op::RELEASE if Self::is_no_handle(body) => Ok(()),
             op::RELEASE | op::RELEASEDIR => {
                 let handle = { body }.u64()?;
                 self.handles.remove(node, handle)?;
-                self.nodes.closed(node);
+                if self.nodes.closed(node) {
+                    self.watch.forget(node);
+                }
                 Ok(())
             }
             op::FSYNC => self.sync(node, body, false),
@@ -201,6 +217,36 @@ impl Server {
     pub(crate) fn reset(&mut self) {
         self.handles.clear();
         self.nodes = Nodes::new(&self.shares, self.room);
+        self.watch.clear();
+    }
+
+    pub(super) fn forget(&mut self, node: u64, count: u64) {
+        if self.nodes.forget(node, count) {
+            self.watch.forget(node);
+        }
+    }
+
+    /// What changes a file that the guest knows changes an entry of its directory.
+    fn note(&mut self, header: &Header, mut body: Body<'_>) {
+        let node = match header.opcode {
+            op::SETATTR
+            | op::OPEN
+            | op::WRITE
+            | op::RELEASE
+            | op::SETXATTR
+            | op::REMOVEXATTR
+            | op::FALLOCATE => header.node,
+            op::COPY_FILE_RANGE if body.skip(16).is_ok() => body.u64().unwrap_or(0),
+            _ => return,
+        };
+        self.own_node(node);
+    }
+
+    /// The guest changes a file that it knows.
+    pub(super) fn own_node(&mut self, node: u64) {
+        if let Ok(node) = self.nodes.get(node) {
+            self.watch.own(node.parent, &node.name);
+        }
     }
 
     fn forget_many(&mut self, mut body: Body<'_>) {
@@ -210,7 +256,7 @@ impl Server {
         }
         for _ in 0..count {
             let (Ok(node), Ok(lookups)) = (body.u64(), body.u64()) else { return };
-            self.nodes.forget(node, lookups);
+            self.forget(node, lookups);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Names: looked up, made, renamed and removed. A change stays within one share.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -62,9 +63,26 @@ impl Server {
         }
         let share = self.share_at(share, seen);
         let node = self.nodes.enter(share, parent, name, seen)?;
+        if seen.is_dir() {
+            self.see(node, share, parent, name);
+        }
         answer.u64(node).u64(0).u64(0).u64(0).u32(BELIEVED).u32(BELIEVED);
         seen.put(self.nodes.inode(&seen.identity), answer);
         Ok(())
+    }
+
+    /// The guest knows a directory: what the host changes there is told from now on.
+    pub(super) fn see(&mut self, node: u64, share: usize, parent: u64, name: &[u8]) {
+        let top = node == top_of(share);
+        let fd = if top { Ok(Rc::clone(&self.shares[share].fd)) } else { self.nodes.fd(parent) };
+        if let Ok(fd) = fd {
+            self.watch.see(node, || {
+                let mut path = place(&*fd).into_bytes();
+                path.push(b'/');
+                path.extend_from_slice(if top { b"." } else { name });
+                path
+            });
+        }
     }
 
     /// A share may lie in another one: from its top on its own rules hold (spec 14.3).
@@ -107,6 +125,7 @@ impl Server {
         let (share, dir) = self.writable_dir(header.node)?;
         let name = name(body.text()?)?;
         let target = body.text()?;
+        self.watch.own(header.node, name);
         as_owner(&*dir, CHANGE, || rustix::fs::symlinkat(target, &*dir, name))?;
         let seen = Seen::entry(dir.as_fd(), name)?;
         self.tell(share, header.node, name, &seen, answer)
@@ -123,6 +142,7 @@ impl Server {
         body.skip(4)?;
         let name = name(body.text()?)?;
         let real = Mode::from_raw_mode(mode & 0o777 | 0o700);
+        self.watch.own(header.node, name);
         as_owner(&*dir, CHANGE, || rustix::fs::mkdirat(&*dir, name, real))?;
         let fd = reach::path(dir.as_fd(), name)?;
         let made = self.settle(header, dir.as_fd(), &fd, mode, 0, 0);
@@ -149,6 +169,7 @@ impl Server {
             _ if mode & 0o170_000 == 0 => 0,
             _ => return Err(Errno::INVAL),
         };
+        self.watch.own(header.node, name);
         let fd = self.make_file(dir.as_fd(), name, OFlags::WRONLY, mode)?;
         let made = self.settle(header, dir.as_fd(), &fd, mode, kind, device);
         let seen = undo_unless(made, dir.as_fd(), name, AtFlags::empty())?;
@@ -207,6 +228,8 @@ impl Server {
             return Err(Errno::PERM);
         }
         let fd = self.nodes.fd(node)?;
+        self.watch.own(parent, name);
+        self.own_node(node);
         as_owner(&*dir, CHANGE, || {
             rustix::fs::linkat(CWD, place(&*fd), &*dir, name, AtFlags::SYMLINK_FOLLOW)
         })?;
@@ -221,6 +244,7 @@ impl Server {
         if is_dir {
             self.no_top(dir.as_fd(), name)?;
         }
+        self.watch.own(parent, name);
         as_owner(&*dir, CHANGE, || rustix::fs::unlinkat(&*dir, name, flags))
     }
 
@@ -241,6 +265,8 @@ impl Server {
         }
         self.no_top(from.as_fd(), old)?;
         self.no_top(to.as_fd(), new)?;
+        self.watch.own(parent, old);
+        self.watch.own(parent_to, new);
         as_owner(&*to, CHANGE, || {
             as_owner(&*from, CHANGE, || rustix::fs::renameat_with(&*from, old, &*to, new, how))
         })?;

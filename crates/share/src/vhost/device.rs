@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use vhost::vhost_user::message::{
@@ -19,6 +20,7 @@ use virtio_queue::QueueT as _;
 use super::memory::{Log, Memory};
 use super::ring::{Parts, Ring, Scratch};
 use crate::fs::Server;
+use crate::news::{Change, Said};
 
 /// Rings: one for what must not wait behind requests, one for requests.
 pub(super) const RINGS: usize = 2;
@@ -35,13 +37,19 @@ const FEATURES: u64 = INDIRECT
     | VhostUserVirtioFeatures::LOG_ALL.bits()
     | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
-/// What a saved state begins with; then comes the mark of the process that saved it.
-const MAGIC: &[u8; 8] = b"dhowfs\x01\0";
+/// What a saved state begins with; then comes the mark of the process that saved it, and what that knew (`fs::saved`).
+const MAGIC: &[u8; 8] = b"dhowfs\x02\0";
+/// More than any state.
+const LARGEST: u64 = 4 << 30;
+/// What is read or written of one at a time.
+const PIECE: usize = 64 << 10;
 /// Bytes of a mark.
 pub(super) const MARK: usize = 16;
 
 /// A file system device.
 pub(super) struct Device {
+    /// Readable when the host has changed something.
+    pub(super) events: Option<OwnedFd>,
     state: RefCell<State>,
 }
 
@@ -52,11 +60,13 @@ struct State {
     rings: [Ring; RINGS],
     features: u64,
     log: Option<Rc<Log>>,
-    /// Names this process and what it knows of its guest. While a machine sleeps everything stays here, and a saved state is only
-    /// good for this process.
+    /// Names this process and what it knows of its guest. While a machine sleeps everything stays here, and a state that this process
+    /// saved tells it nothing.
     mark: [u8; MARK],
-    /// Where a state that is to be loaded comes from.
-    loading: Option<File>,
+    /// Where a state that is to be loaded comes from, what has come, and whether that is all.
+    loading: Option<(Rc<File>, Vec<u8>, bool)>,
+    /// Where a state that is being saved goes, and how much of it has gone.
+    saving: Option<(Rc<File>, Vec<u8>, usize)>,
 }
 
 impl State {
@@ -69,8 +79,10 @@ impl State {
 }
 
 impl Device {
-    pub(super) fn new(server: Server, mark: [u8; MARK]) -> Device {
-        Device {
+    pub(super) fn new(server: Server, mark: [u8; MARK]) -> std::io::Result<Device> {
+        let events = server.watch.fd().map(|fd| fd.try_clone_to_owned()).transpose()?;
+        Ok(Device {
+            events,
             state: RefCell::new(State {
                 server,
                 scratch: Scratch::new(),
@@ -80,8 +92,70 @@ impl Device {
                 log: None,
                 mark,
                 loading: None,
+                saving: None,
             }),
+        })
+    }
+
+    /// Where a state goes that is being saved.
+    pub(super) fn saving(&self) -> Option<Rc<File>> {
+        self.state.borrow().saving.as_ref().map(|(file, ..)| Rc::clone(file))
+    }
+
+    /// Writes as much of it as is taken, and closes it at its end.
+    pub(super) fn save(&self) {
+        let mut state = self.state.borrow_mut();
+        let Some((file, bytes, gone)) = &mut state.saving else { return };
+        let end = bytes.len().min(*gone + PIECE);
+        match (&**file).write(&bytes[*gone..end]) {
+            Ok(count) => *gone += count,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the hypervisor does not take the state of the shares");
+                state.saving = None;
+                return;
+            }
         }
+        if *gone == bytes.len() {
+            state.saving = None;
+        }
+    }
+
+    /// Where a state comes from that is being loaded, until all of it is there.
+    pub(super) fn loading(&self) -> Option<Rc<File>> {
+        let state = self.state.borrow();
+        state.loading.as_ref().filter(|(.., whole)| !whole).map(|(file, ..)| Rc::clone(file))
+    }
+
+    /// Reads what there is of it; its end is read when the hypervisor asks about it.
+    pub(super) fn load(&self) {
+        let mut state = self.state.borrow_mut();
+        let Some((file, bytes, whole)) = &mut state.loading else { return };
+        let mut piece = vec![0; PIECE];
+        match (&**file).read(&mut piece) {
+            Ok(0) => *whole = true,
+            Ok(count) => bytes.extend_from_slice(&piece[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the state of the shares cannot be read");
+                state.loading = None;
+            }
+        }
+    }
+
+    /// Reads what the host has changed.
+    pub(super) fn drain(&self) {
+        self.state.borrow_mut().server.watch.drain();
+    }
+
+    /// What the guest is to be told now.
+    pub(super) fn tidings(&self) -> Vec<Change> {
+        self.state.borrow_mut().server.tidings()
+    }
+
+    /// The supervisor has said something.
+    pub(super) fn hear(&self, said: Said) {
+        self.state.borrow_mut().server.hear(said);
     }
 
     /// The eventfds of the rings that run.
@@ -98,7 +172,11 @@ impl Device {
         if !ring.runs() {
             return false;
         }
-        match ring.work(&memory.guest, server, scratch, TURN) {
+        let worked = ring.work(&memory.guest, server, scratch, TURN);
+        if server.watch.is_due() {
+            server.watch.drain();
+        }
+        match worked {
             Ok(more) => more,
             Err(error) => {
                 ring.break_off();
@@ -114,7 +192,7 @@ impl Device {
         state.memory = None;
         state.rings = [Ring::new(), Ring::new()];
         state.log = None;
-        state.loading = None;
+        (state.loading, state.saving) = (None, None);
         let (files, handles) = state.server.figures();
         tracing::debug!(files, handles, "the hypervisor is gone");
     }
@@ -298,37 +376,49 @@ impl VhostUserBackendReqHandler for Device {
         Err(NOT_HERE)
     }
 
-    /// A state is a mark: it fits into the pipe at once, so nobody waits for anybody.
+    /// What is saved goes as the hypervisor reads it, and what is loaded is read as it comes, between messages: neither waits for us.
     fn set_device_state_fd(
         &self,
         direction: VhostTransferStateDirection,
         _: VhostTransferStatePhase,
-        mut file: File,
+        file: File,
     ) -> Result<Option<File>> {
+        rustix::io::ioctl_fionbio(&file, true).map_err(|error| Protocol::ReqHandlerError(error.into()))?;
         let mut state = self.state.borrow_mut();
         match direction {
             VhostTransferStateDirection::SAVE => {
-                let saved = [&MAGIC[..], &state.mark].concat();
-                file.write_all(&saved).map_err(Protocol::ReqHandlerError)?;
+                let saved = [&MAGIC[..], &state.mark, &state.server.save()].concat();
+                state.saving = Some((Rc::new(file), saved, 0));
             }
-            VhostTransferStateDirection::LOAD => state.loading = Some(file),
+            VhostTransferStateDirection::LOAD => state.loading = Some((Rc::new(file), Vec::new(), false)),
         }
         Ok(None)
     }
 
     fn check_device_state(&self) -> Result<()> {
         let mut state = self.state.borrow_mut();
-        let Some(file) = state.loading.take() else { return Ok(()) };
-        let mut saved = Vec::new();
-        file.take(1024).read_to_end(&mut saved).map_err(Protocol::ReqHandlerError)?;
-        if saved == [&MAGIC[..], &state.mark].concat() {
-            Ok(())
-        } else {
-            tracing::warn!(
-                "the machine's files were served by a process that is gone; it cannot go on with this one"
-            );
-            Err(Protocol::InvalidOperation("a state of another process"))
+        if state.saving.take().is_some_and(|(_, bytes, gone)| gone < bytes.len()) {
+            return Err(Protocol::InvalidOperation("a state that was not taken whole"));
         }
+        let Some((file, mut saved, _)) = state.loading.take() else { return Ok(()) };
+        rustix::io::ioctl_fionbio(&file, false).map_err(|error| Protocol::ReqHandlerError(error.into()))?;
+        (&*file).take(LARGEST).read_to_end(&mut saved).map_err(Protocol::ReqHandlerError)?;
+        let Some((mark, rest)) = saved.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(MARK))
+        else {
+            tracing::warn!("the saved state of the machine's shares is not of this version");
+            return Err(Protocol::InvalidOperation("a state of another version"));
+        };
+        if mark == state.mark {
+            // It was this process, which knows all of it and has more open than can be opened again.
+            return Ok(());
+        }
+        state.server.restore(rest).map_err(|error| {
+            tracing::warn!(%error, "the saved state of the machine's shares is damaged, or they have become other directories");
+            Protocol::InvalidOperation("a state that does not fit")
+        })?;
+        let (files, handles) = state.server.figures();
+        tracing::info!(files, handles, "the shares of a machine that slept are served by this process now");
+        Ok(())
     }
 
     fn get_shmem_config(&self) -> Result<VhostUserShMemConfig> {

@@ -6,6 +6,7 @@
 //! anything wrong in it stands still until the guest's driver starts it anew.
 
 mod device;
+mod line;
 mod memory;
 mod ring;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use rustix::io::Errno;
 use vhost::vhost_user::{BackendReqHandler, Error as Protocol};
 
 use self::device::{Device, MARK, RINGS};
+use self::line::{Alive, Line};
 use crate::fs::Server;
 
 /// How long one message of the hypervisor may take to come whole, and an answer to be taken.
@@ -32,15 +34,19 @@ pub(crate) fn serve(listener: &UnixListener, life: &UnixStream, server: Server) 
     let mut mark = [0; MARK];
     getrandom::fill(&mut mark).map_err(io::Error::other)?;
     #[expect(clippy::arc_with_non_send_sync, reason = "the crate's handler asks for an Arc, on one thread")]
-    let device = Arc::new(Device::new(server, mark));
+    let device = Arc::new(Device::new(server, mark)?);
+    let mut line = Line::new(life)?;
     loop {
         let mut fds = [PollFd::new(life, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
         wait(&mut fds)?;
-        if !fds[0].revents().is_empty() {
+        if !fds[0].revents().is_empty() && line.hear(&device) == Alive::No {
             return Ok(());
         }
+        if fds[1].revents().is_empty() {
+            continue;
+        }
         let (stream, _) = listener.accept()?;
-        let ended = connection(stream, life, &device);
+        let ended = connection(stream, &mut line, &device);
         device.disconnected();
         match ended {
             Ok(Alive::Yes) => tracing::info!("the hypervisor has closed its file system device"),
@@ -50,13 +56,7 @@ pub(crate) fn serve(listener: &UnixListener, life: &UnixStream, server: Server) 
     }
 }
 
-/// Whether whoever started us is still there.
-enum Alive {
-    Yes,
-    No,
-}
-
-fn connection(stream: UnixStream, life: &UnixStream, device: &Arc<Device>) -> Result<Alive, Protocol> {
+fn connection(stream: UnixStream, line: &mut Line<'_>, device: &Arc<Device>) -> Result<Alive, Protocol> {
     stream.set_read_timeout(Some(MESSAGE)).map_err(Protocol::SocketError)?;
     stream.set_write_timeout(Some(MESSAGE)).map_err(Protocol::SocketError)?;
     let own = stream.try_clone().map_err(Protocol::SocketError)?;
@@ -64,7 +64,15 @@ fn connection(stream: UnixStream, life: &UnixStream, device: &Arc<Device>) -> Re
     let mut more = [false; RINGS];
     loop {
         let kicks = device.kicks();
-        let mut fds = vec![PollFd::new(life, PollFlags::IN), PollFd::new(&stream, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(line.socket, PollFlags::IN), PollFd::new(&stream, PollFlags::IN)];
+        if let Some(events) = &device.events {
+            fds.push(PollFd::new(events, PollFlags::IN));
+        }
+        let (saving, loading) = (device.saving(), device.loading());
+        let passing = fds.len();
+        fds.extend(saving.as_ref().map(|file| PollFd::from_borrowed_fd(file.as_fd(), PollFlags::OUT)));
+        fds.extend(loading.as_ref().map(|file| PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN)));
+        let first = fds.len();
         let mut rings = Vec::new();
         for (ring, kick) in kicks.iter().enumerate() {
             if let Some(kick) = kick {
@@ -79,11 +87,18 @@ fn connection(stream: UnixStream, life: &UnixStream, device: &Arc<Device>) -> Re
             wait(&mut fds).map_err(Protocol::SocketError)?;
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if ready[0] {
+        if ready[0] && line.hear(device) == Alive::No {
             return Ok(Alive::No);
         }
+        if passing > 2 && ready[2] {
+            device.drain();
+        }
+        if ready[passing..first].iter().any(|ready| *ready) {
+            device.save();
+            device.load();
+        }
         for (place, ring) in rings.into_iter().enumerate() {
-            let kicked = ready[2 + place];
+            let kicked = ready[first + place];
             if kicked && let Some(kick) = &kicks[ring] {
                 clear(kick)?;
             }
@@ -102,6 +117,7 @@ fn connection(stream: UnixStream, life: &UnixStream, device: &Arc<Device>) -> Re
             // A ring that was started may have had requests before.
             more = [true; RINGS];
         }
+        line.tell(device);
     }
 }
 
