@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use dhow_docker::{ByteStream, Engines, Face, LogHooks, Unavailable};
 use dhow_model::placement::{Guest, Host, Placement};
 use dhow_model::{Arch, Record, Role};
 use dhow_testkit::{Run, run, wait};
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -100,22 +102,30 @@ impl Paths {
             Ok(command) => command,
             Err(why) => return println!("{name}: skipped: {why}"),
         };
-        let mut child = run::spawn(command.stdin(Stdio::null()).stderr(Stdio::null())).unwrap();
+        // In a group of its own: nginx and `socat` have children, which would outlive them.
+        command.process_group(0).stdin(Stdio::null()).stderr(Stdio::null());
+        let mut child = run::spawn(&mut command).unwrap();
         match wait::until(name, Duration::from_secs(10), || UnixStream::connect(&socket).ok()) {
             Ok(_) => self.ways.push(Way { name, socket, child: Some(child) }),
             Err(error) => {
-                run::kill(&mut child);
+                end(&mut child);
                 println!("{name}: skipped: {error}");
             }
         }
     }
 }
 
+/// Ends a forward and whatever it has started.
+fn end(child: &mut Child) {
+    if let Err(error) = rustix::process::kill_process_group(Pid::from_child(child), Signal::KILL) {
+        println!("a forward's processes cannot be ended: {error}");
+    }
+    run::kill(child);
+}
+
 impl Drop for Paths {
     fn drop(&mut self) {
-        for child in self.ways.iter_mut().filter_map(|way| way.child.as_mut()) {
-            run::kill(child);
-        }
+        self.ways.iter_mut().filter_map(|way| way.child.as_mut()).for_each(end);
     }
 }
 
