@@ -101,7 +101,7 @@ fn task_result(house: &dyn House, task: Task) -> Result<u8> {
         Command::Disk(verb) => wait(disk::disk(&caller, &verb)),
         Command::Rescue(verb) => wait(disk::rescue(&caller, &verb)),
         Command::Dns(verb) => wait(dns::run(&caller, &verb)),
-        Command::Route(verb) => route::run(&caller, &verb),
+        Command::Route(verb) => wait(route::run(&caller, &verb)),
         Command::Service(verb) => wait(service::run(&caller, &verb)),
         Command::Daemon { .. } | Command::Supervise(..) => Ok(exit::OK),
     }

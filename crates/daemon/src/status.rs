@@ -13,6 +13,8 @@ pub fn machine(home: &Home, name: &MachineName, snapshot: Snapshot) -> control::
     let Snapshot { state, trouble, spec, status, retries, timeline, rest } = snapshot;
     let dir = home.machine(name);
     let rss = |pid: u32| if pid == 0 { 0 } else { process::resident_bytes(pid) };
+    let unreached = status.network.iter().flat_map(|network| &network.unreached);
+    let warnings = status.translators.iter().flat_map(|t| &t.warnings).chain(unreached).cloned().collect();
     let (awake_because, sleeps_at) = resting(rest, Instant::now(), SystemTime::now());
     control::Machine {
         sleep: sleep(&dir, state == Some(State::Suspended), status.sleep),
@@ -53,7 +55,7 @@ pub fn machine(home: &Home, name: &MachineName, snapshot: Snapshot) -> control::
         timeline: timeline.into_iter().map(timed).collect(),
         network: status.network.map(network),
         translators_known: status.translators.is_some(),
-        warnings: status.translators.as_ref().map(|t| t.warnings.clone()).unwrap_or_default(),
+        warnings,
         translators: status
             .translators
             .map(|t| t.given)
@@ -139,6 +141,7 @@ fn network(n: supervisor::Network) -> control::Network {
         bytes_to_guest: n.bytes_to_guest,
         bytes_from_guest: n.bytes_from_guest,
         drops: n.drops,
+        unreached: n.unreached,
     }
 }
 

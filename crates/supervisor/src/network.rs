@@ -41,6 +41,7 @@ pub struct View {
     handle: Handle,
     /// The published ports.
     pub publisher: Publisher,
+    route: Option<watch::Receiver<route::Status>>,
 }
 
 impl Network {
@@ -92,7 +93,11 @@ impl Network {
     /// What others may ask.
     #[must_use]
     pub fn view(&self) -> View {
-        View { handle: self.gateway.handle(), publisher: self.publisher.clone() }
+        View {
+            handle: self.gateway.handle(),
+            publisher: self.publisher.clone(),
+            route: self.route.as_ref().map(|route| route.changes()),
+        }
     }
 
     /// Follows the guest until `cancel`: the ports that its engine publishes, its containers' names, addresses and networks.
@@ -187,8 +192,19 @@ impl View {
             bytes_to_guest: metrics.bytes_to_guest,
             bytes_from_guest: metrics.bytes_from_guest,
             drops: metrics.drops.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            unreached: self.route.as_ref().map(|route| unreached(&route.borrow())).unwrap_or_default(),
         }
     }
+}
+
+/// What the host should reach of containers' own addresses and does not, in a person's words.
+fn unreached(route: &route::Status) -> Vec<String> {
+    let all =
+        route.trouble.iter().map(|why| format!("the host does not reach containers' own addresses: {why}"));
+    let one = route.refused.iter().map(|(network, why)| {
+        format!("the host does not reach containers of {network} at their own addresses: {why}")
+    });
+    all.chain(one).collect()
 }
 
 async fn serve_host(dns: Arc<Dns>, port: u16, cancel: CancellationToken) {
@@ -236,5 +252,23 @@ async fn admit(changes: Option<watch::Receiver<route::Status>>, mut agent: Agent
             Err(why) => tracing::debug!(%why, "the host is not let through to containers yet"),
         }
         tokio::time::sleep(AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Issue 3, point 5: a network of the host's is left alone, and whoever asks is told which.
+    #[test]
+    fn a_network_that_the_host_has_itself_is_told_with_what_has_it() {
+        let refused = ("172.17.0.0/16".parse().unwrap(), "conflict with docker0 172.17.0.0/16".to_owned());
+        let status = route::Status { refused: vec![refused], ..route::Status::default() };
+        let words = "the host does not reach containers of 172.17.0.0/16 at their own addresses: \
+                     conflict with docker0 172.17.0.0/16";
+        assert_eq!(unreached(&status), [words]);
+        let trouble = Some("the program ended".to_owned());
+        assert_eq!(unreached(&route::Status { trouble, ..route::Status::default() }).len(), 1);
+        assert_eq!(unreached(&route::Status::default()), [""; 0]);
     }
 }

@@ -11,9 +11,11 @@ use dhow_model::Failure;
 use serde::Serialize;
 
 use crate::args::RouteVerb;
+use crate::client::{Daemon, Deadline};
 use crate::command::Caller;
 use crate::error::Result;
-use crate::exit;
+use crate::text;
+use crate::{exit, launch};
 
 /// What `dhow route status --json` prints.
 #[derive(Debug, Serialize)]
@@ -33,6 +35,8 @@ struct Status {
     /// The group that may run it.
     group: Option<u32>,
     devices: Vec<Device>,
+    /// Networks of containers that this engine's machines should be reached at and are not.
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,11 +62,14 @@ struct Removed {
 }
 
 /// Does what was asked about the route.
-pub fn run(caller: &Caller, verb: &RouteVerb) -> Result<u8> {
+pub async fn run(caller: &Caller, verb: &RouteVerb) -> Result<u8> {
     let output = &caller.output;
     match verb {
         RouteVerb::Status { place } => {
-            let status = status(place)?;
+            let status = Status { warnings: unreached(caller).await?, ..status(place)? };
+            for warning in &status.warnings {
+                output.warn(warning);
+            }
             output.answer(&words::status(&status, output.stdout), &status)?;
         }
         RouteVerb::Install { group, place, dry_run } => {
@@ -75,6 +82,17 @@ pub fn run(caller: &Caller, verb: &RouteVerb) -> Result<u8> {
         }
     }
     Ok(exit::OK)
+}
+
+/// What the machines that run say of their routes; nothing where no daemon runs, which is not started for this.
+async fn unreached(caller: &Caller) -> Result<Vec<String>> {
+    let deadline = Deadline::after(caller.time_limit.unwrap_or(launch::CALL));
+    let Some(mut daemon) = Daemon::reach(&caller.home.control_socket(), deadline).await? else {
+        return Ok(Vec::new());
+    };
+    let machines = daemon.status(deadline).await?.machines;
+    let told = machines.iter().filter_map(|machine| machine.network.as_ref());
+    Ok(told.flat_map(|network| &network.unreached).map(|warning| text::one_line(warning)).collect())
 }
 
 #[cfg(target_os = "linux")]
@@ -91,6 +109,7 @@ fn status(_: &crate::args::Where) -> Result<Status, Failure> {
         version: None,
         group: None,
         devices: Vec::new(),
+        warnings: Vec::new(),
     })
 }
 

@@ -32,6 +32,7 @@ pub(super) fn status(at: &Where) -> Result<Status> {
         version: checked.as_ref().ok().map(|installed| installed.version.clone()),
         group: checked.ok().map(|installed| installed.group),
         devices: devices.collect(),
+        warnings: Vec::new(),
     })
 }
 

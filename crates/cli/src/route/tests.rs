@@ -17,6 +17,7 @@ fn installed() -> Status {
             name: "dhow0".to_owned(),
             routes: vec!["172.17.0.0/16".to_owned(), "fd00:1::/64".to_owned()],
         }],
+        warnings: Vec::new(),
     }
 }
 
