@@ -8,9 +8,9 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use common::ports::{Listener, agreed, ask_tcp, free, gone, listening, own_address, refused, shown};
+use common::ports::{Listener, agreed, ask_tcp, free, gone, listening, own_address, refused};
 use common::{PATIENCE, busybox};
-use dhow_testkit::engine::signal;
+use dhow_testkit::engine::{alive, signal};
 use dhow_testkit::{Engine, Error, Image, Result, wait};
 use serde_json::Value;
 
@@ -109,8 +109,9 @@ fn ports_outlive_a_killed_daemon_and_a_killed_dockerd() -> Result<()> {
     })?;
     signal(daemon, "KILL")?;
     ask_tcp(here)?;
+    wait::until("the daemon to be gone", PATIENCE, || (!alive(daemon)).then_some(()))?;
     engine.up()?;
-    assert_eq!(shown(&engine, "web")?, ports);
+    assert_eq!(agreed(&engine, "web")?, ports);
     assert_eq!(since(&engine)?, began, "no port was bound anew");
 
     // The client is cut off with dockerd, so it says nothing of use.
