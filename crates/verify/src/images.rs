@@ -208,7 +208,7 @@ impl Image {
             Self::Programs => return None,
             Self::Busybox => "busybox-static",
             Self::Debian => {
-                "bash coreutils dash debianutils libc-bin findutils grep sed gzip tar dpkg apt python3 tcc libc6-dev musl-dev
+                "bash coreutils dash debianutils diffutils libc-bin findutils grep sed gzip tar dpkg apt python3 tcc libc6-dev musl-dev
                  luajit gosu"
             }
             Self::Node => "nodejs dash coreutils libc-bin",
