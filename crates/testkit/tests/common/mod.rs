@@ -8,8 +8,8 @@ pub mod load;
 pub mod ports;
 pub mod postgres;
 pub mod sleep;
-pub mod victims;
 pub mod verify;
+pub mod victims;
 
 use std::time::Duration;
 
