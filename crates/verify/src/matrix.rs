@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use dhow_model::TranslatorName;
-use dhow_model::translator::{TABLE, Translator, UNIDENTIFIED};
+use dhow_model::translator::{Source, TABLE, Translator, UNIDENTIFIED};
 
 use crate::checks::Gate;
 use crate::error::{Error, Result};
@@ -128,10 +128,14 @@ impl Column<'_> {
     }
 
     fn note(&self) -> String {
-        let Translator { name, serves, guest, .. } = self.row;
+        let Translator { name, serves, guest, source, .. } = self.row;
         let mut out = format!("**{name} for {serves} in {guest} guests**: ");
         if self.reports.is_empty() {
-            out.push_str("not run.\n");
+            out.push_str(match source {
+                Source::Package { .. } => "not run.\n",
+                Source::User => "not run. No package has a static build of it, and none could be made.\n",
+                Source::MacOs => "not run. It is part of macOS.\n",
+            });
         }
         for (at, report) in self.reports.iter().enumerate() {
             if at > 0 {
