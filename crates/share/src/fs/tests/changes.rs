@@ -248,3 +248,27 @@ fn nothing_is_told_before_somebody_tells() {
     fs::write(temp.path().join("x"), "").unwrap();
     assert_eq!(client.changes(), []);
 }
+
+/// Spec 13.2: what a program in the guest watched before a sleep it is told of by whichever process serves it afterwards.
+#[test]
+fn another_process_after_a_sleep_tells_of_what_was_known_before() {
+    let (temp, mut client, top) = share();
+    let dir = client.make_dir(top, b"dir", 0o755).unwrap().node;
+    let deep = client.make_dir(dir, b"deep", 0o755).unwrap().node;
+    let saved = client.server.save();
+    drop(client);
+    let mut next = Client::new(&[(temp.path(), true)]);
+    next.server.watch_changes(100);
+    next.server.restore(&saved).unwrap();
+    next.server.hear(Said::Teller(TELLER));
+    for (place, node) in [("new", top), ("dir/new", dir), ("dir/deep/new", deep)] {
+        fs::write(temp.path().join(place), "").unwrap();
+        let told = next.changes();
+        assert_eq!(
+            told.first().map(|change| (change.dir, change.what.clone())),
+            Some((node, made(0o100_000))),
+            "{place}"
+        );
+        next.server.hear(Said::Done);
+    }
+}
