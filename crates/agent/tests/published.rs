@@ -198,6 +198,34 @@ fn ranges_are_bound_port_by_port() {
     }
 }
 
+/// Issue 3: of a range that meets a port of another container, or of a program of this host, nothing is bound.
+#[test]
+#[ignore = "needs root, fetches packages: ./dev test face"]
+fn a_range_that_overlaps_is_refused_as_dockerd_does_and_nothing_of_it_is_bound() {
+    let plain = plain();
+    let engine = Published::start();
+    let port = free();
+    let range = |from: u16| format!("127.0.0.1:{from}-{}:90-92", from + 2);
+    for docker in [plain.docker(), engine.docker()] {
+        let publish = format!("127.0.0.1:{}:80", port + 1);
+        docker.run(["run", "-d", "--name", "first", "-p", &publish]).args(common::SLEEP).ok().unwrap();
+    }
+    let before = engine.listening();
+    let expected = words(plain.docker(), &range(port));
+    assert!(expected.contains("port is already allocated"), "{expected}");
+    assert_eq!(words(engine.docker(), &range(port)), expected);
+    assert_eq!(engine.listening(), before);
+
+    let host = SocketAddr::from(([127, 0, 0, 1], port + 5));
+    let there = holder(&plain, host, Protocol::Tcp);
+    let expected = words(plain.docker(), &range(port + 4));
+    drop(there);
+    assert!(expected.contains("bind: address already in use"), "{expected}");
+    let _here = socket::take(&Binding { protocol: Protocol::Tcp, host, container: host }).unwrap();
+    assert_eq!(words(engine.docker(), &range(port + 4)), expected);
+    assert_eq!(engine.listening(), before);
+}
+
 /// Spec 4.1: SCTP is refused with a clear error, never treated as TCP.
 #[test]
 #[ignore = "needs root, fetches packages: ./dev test face"]

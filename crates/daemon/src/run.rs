@@ -1,15 +1,18 @@
 //! The daemon's life: what it opens, in which order, and how it closes it.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dhow_docker::{Face, LogHooks};
-use dhow_engine::{Engine, Supervisors};
-use dhow_home::Home;
+use dhow_engine::{Engine, Event, Supervisors};
 use dhow_home::lock::{FileLock, LockError};
+use dhow_home::{Code, Home};
+use dhow_model::State;
 use dhow_proto::control::control_server::ControlServer;
 use dhow_proto::{DESCRIPTORS, MESSAGE_LIMIT};
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +26,9 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// For machines to stop that cannot be saved.
 const STOP: Duration = Duration::from_secs(45);
+
+/// After a machine fell asleep, for what that leads to.
+const REST: Duration = Duration::from_secs(2);
 
 /// Whoever looks whether a daemon runs has its lock for a moment; a daemon has it for good.
 const LOOKERS: Duration = Duration::from_secs(1);
@@ -70,6 +76,7 @@ pub async fn run(home: &Home, executable: PathBuf, way: Way, serving: impl FnOnc
                 tracing::info!("told to end by a signal; machines go on");
             }
         }
+        never = rest(engine.events()) => match never {},
     }
     drop(engine);
     for socket in [docker_socket, control_socket] {
@@ -86,6 +93,31 @@ pub async fn run(home: &Home, executable: PathBuf, way: Way, serving: impl FnOnc
     }
     tracing::info!("the daemon has ended");
     Ok(())
+}
+
+/// Gives memory back to the host whenever a machine has fallen asleep and nothing happens.
+async fn rest(mut events: broadcast::Receiver<Event>) -> Infallible {
+    let mut asleep = false;
+    loop {
+        let event = if asleep {
+            tokio::time::timeout(REST, events.recv()).await.ok()
+        } else {
+            Some(events.recv().await)
+        };
+        match event {
+            Some(Ok(event)) => asleep = event.to == State::Suspended,
+            Some(Err(RecvError::Lagged(_))) => {}
+            // The engine is gone, and this ends with it.
+            Some(Err(RecvError::Closed)) => std::future::pending().await,
+            None => {
+                asleep = false;
+                dhow_home::give_memory_back();
+                if let Err(error) = Code::find().give_back() {
+                    tracing::debug!(%error, "the memory of the code was not given back");
+                }
+            }
+        }
+    }
 }
 
 /// Saves every machine to disk. One that cannot be saved is stopped in order: its processes would be ended next.

@@ -32,14 +32,24 @@ pub fn of(home: &Home, config: &Config, guest: Arch, running: Option<&MachineSta
     served(&home.runtime_bin(), guest, |arch| config.translators.list(arch).to_vec(), live.as_ref())
 }
 
-/// What the doctor says of the native machine's translators.
+/// What the doctor says of the native machine's translators. A machine that runs and does not answer is told of: of what is in
+/// it, nothing is known then.
 pub async fn checks(home: &Home, config: &Config, guest: Arch) -> Vec<Check> {
     let name = MachineName::native();
     let running = match supervisor::is_running(&home.machine(&name)) {
-        Ok(true) => supervisor::connect(home, &name).status().await.ok(),
-        Ok(false) | Err(_) => None,
+        Ok(true) => supervisor::connect(home, &name).status().await.map(Some),
+        Ok(false) => Ok(None),
+        Err(error) => Err(error),
     };
-    look(home, config, guest, running.as_ref())
+    match running {
+        Ok(running) => look(home, config, guest, running.as_ref()),
+        Err(error) => {
+            let failure = error.failure();
+            let found = format!("what the guest has could not be asked: {}", failure.message);
+            let silent = check("translators".to_owned(), Verdict::Warn, found, Some(failure.hint));
+            std::iter::once(silent).chain(look(home, config, guest, None)).collect()
+        }
+    }
 }
 
 fn look(home: &Home, config: &Config, guest: Arch, running: Option<&MachineStatus>) -> Vec<Check> {

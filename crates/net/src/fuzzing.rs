@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dhow_model::network::{GATEWAY, GATEWAY6, GUEST, GUEST_MAC, GUEST6, HOST, HOST6};
+use dhow_model::network::{GATEWAY, GATEWAY_MAC, GATEWAY6, GUEST, GUEST_MAC, GUEST6, HOST, HOST6};
 
 use crate::gateway::Counters;
 use crate::gateway::ip::IpPacket;
@@ -27,9 +27,14 @@ pub const TARGETS: &[(&str, Entry)] = &[
     ("fragments", fragments),
     ("icmp", icmp),
     ("station", station),
+    ("tcp", tcp),
+    ("question", question),
+    ("reply", reply),
     ("sniff", sniff),
 ];
 
+/// The protocol's number.
+const TCP: u8 = 6;
 const PROBLEMS: [Problem; 7] = [
     Problem::Network,
     Problem::Host,
@@ -161,6 +166,48 @@ pub fn icmp(bytes: &[u8]) {
 /// Frames to the whole station, each behind its length of 16 bits.
 pub fn station(bytes: &[u8]) {
     crate::gateway::fuzz_station(bytes);
+}
+
+/// TCP segments to the gateway's own port for names, with checksums that are right. Each is told by six bytes: family and how its
+/// sequence number moves, its flags, how long its options are, how much data follows, its window; then come the options' bytes.
+pub fn tcp(mut bytes: &[u8]) {
+    let mut frames = Vec::new();
+    let mut sequence = 1000_u32;
+    while let Some(([family, flags, options, data, window, port], rest)) = bytes.split_first_chunk::<6>() {
+        // The header's length is told in words of four bytes, 15 at most, five of them its own.
+        let (options, rest) = rest.split_at(rest.len().min(usize::from(options % 41) & !3));
+        bytes = rest;
+        let pair = if family & 1 == 1 { Pair::V6(GUEST6, GATEWAY6) } else { Pair::V4(GUEST, GATEWAY) };
+        sequence = sequence.wrapping_add(u32::from(family >> 1));
+        let mut segment = (40_000 + u16::from(port & 3)).to_be_bytes().to_vec();
+        segment.extend([0, 53]);
+        segment.extend(sequence.to_be_bytes());
+        segment.extend([0; 4]);
+        segment.push(u8::try_from(5 + options.len().div_ceil(4)).unwrap_or(15) << 4);
+        segment.extend([*flags, *window, *window, 0, 0, 0, 0]);
+        segment.extend_from_slice(options);
+        segment.resize(segment.len().next_multiple_of(4), 0);
+        segment.resize(segment.len() + usize::from(*data), *data);
+        let sum = pair.checksum(TCP, &segment);
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+        let datagram = Datagram { pair, protocol: TCP, hops: 64, identification: 0, message: &segment };
+        let Some(packet) = datagram.to_vec() else { continue };
+        let kind = if family & 1 == 1 { [0x86, 0xdd] } else { [8, 0] };
+        let frame = [&GATEWAY_MAC[..], &GUEST_MAC, &kind, &packet].concat();
+        frames.extend(u16::try_from(frame.len()).unwrap_or(0).to_be_bytes());
+        frames.extend(frame);
+    }
+    crate::gateway::fuzz_station(&frames);
+}
+
+/// What a guest asks of our DNS.
+pub fn question(bytes: &[u8]) {
+    crate::dns::fuzzing::question(bytes);
+}
+
+/// What one of the host's resolvers answers.
+pub fn reply(bytes: &[u8]) {
+    crate::dns::fuzzing::reply(bytes);
 }
 
 /// What a connection says first: the egress policy looks for a name in it.

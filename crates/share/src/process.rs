@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
+use dhow_home::Code;
 use rustix::net::{AddressFamily, sockopt};
 
 use crate::fs::{self, Server};
@@ -36,11 +37,13 @@ pub(crate) fn run(words: impl Iterator<Item = OsString>) -> Result<()> {
         server.hide(&path).map_err(|errno| Error::Top { path, source: errno.into() })?;
     }
     server.watch_changes(fs::watches());
+    // Nothing can be looked up once it is confined.
+    let code = Code::find();
     if let Some(missing) = sandbox::confine(each())? {
         tracing::warn!("{missing}");
     }
     life.write_all(b"ready\n")?;
-    Ok(vhost::serve(&listener, &life, server)?)
+    Ok(vhost::serve(&listener, &life, server, &code)?)
 }
 
 /// What it is started with.

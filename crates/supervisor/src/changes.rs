@@ -12,12 +12,29 @@ use dhow_proto::agent::share_change::What as Told;
 use dhow_share::news::{Change, LONGEST, Said, What, decode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::agent::Agent;
 
 /// Between two attempts while the agent does not answer.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// Carries changes to a guest from whichever file server there is: another one may serve after a sleep.
+pub async fn follow(mut lines: watch::Receiver<Option<Line>>, agent: Agent) {
+    loop {
+        let line = lines.borrow_and_update().clone();
+        let carried = async {
+            if let Some(line) = line {
+                line.follow(agent.clone()).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = carried => {}
+            changed = lines.changed() => if changed.is_err() { return },
+        }
+    }
+}
 
 /// Our end of the file server's socket.
 #[derive(Debug, Clone)]
@@ -43,7 +60,7 @@ impl Line {
     }
 
     /// Carries changes to one guest until the server is gone. Dropped at any moment, the next one goes on from there.
-    pub async fn follow(self, mut agent: Agent) {
+    async fn follow(self, mut agent: Agent) {
         // One guest at a time: the last one's task may still be ending.
         let mut socket = self.0.lock().await;
         if let Err(error) = socket.carry(&mut agent).await {
@@ -54,17 +71,7 @@ impl Line {
 
 impl Socket {
     async fn carry(&mut self, agent: &mut Agent) -> io::Result<()> {
-        let thread = loop {
-            match agent.tell_changes(Vec::new()).await {
-                // An agent without this, or without shares.
-                Ok(told) if told.thread == 0 => tokio::time::sleep(AGAIN).await,
-                Ok(told) => break told.thread,
-                Err(why) => {
-                    tracing::trace!(%why, "the agent cannot tell of changes yet");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-        };
+        let thread = teller(agent).await;
         self.say(Said::Teller(thread)).await?;
         tracing::debug!(thread, "the guest is told of what is changed in shared directories");
         loop {
@@ -77,7 +84,11 @@ impl Socket {
                     missed = told.missed,
                     "changes of shared directories"
                 ),
-                Err(why) => tracing::debug!(count, %why, "changes were not told to the guest"),
+                Err(why) => {
+                    tracing::debug!(count, %why, "changes were not told to the guest in time");
+                    // It may still be at them, and the server must answer it as if they were done until it is not.
+                    teller(agent).await;
+                }
             }
             self.say(Said::Done).await?;
         }
@@ -106,6 +117,20 @@ impl Socket {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+    }
+}
+
+/// The agent's thread that tells of changes, once it answers. It takes one question after the other, so what it was asked before is
+/// done then.
+async fn teller(agent: &mut Agent) -> u32 {
+    loop {
+        match agent.tell_changes(Vec::new()).await {
+            // An agent without this, or without shares.
+            Ok(told) if told.thread == 0 => {}
+            Ok(told) => return told.thread,
+            Err(why) => tracing::trace!(%why, "the agent cannot tell of changes now"),
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! [`run`] is the whole life: take the lock, serve the API, let the [`owner`](crate::owner) have the machine, awake and asleep,
 //! until it ends, and write down why it did.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod agent;
 mod changes;
@@ -27,7 +27,6 @@ mod status;
 mod stop;
 mod stopwatch;
 mod suspend;
-mod sys;
 mod translators;
 mod turns;
 mod wake;

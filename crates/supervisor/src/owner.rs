@@ -25,6 +25,9 @@
 //!
 //! A hypervisor that dies takes the machine with it in every phase but `suspended`, which has none.
 
+use std::time::Duration;
+
+use dhow_home::Code;
 use dhow_proto::supervisor::{Phase, ResumeReply, StopReply, SuspendReply};
 
 use crate::agent::Beginning;
@@ -37,7 +40,10 @@ use crate::stopwatch::Stopwatch;
 use crate::suspend::{NotSaved, Rest};
 use crate::wake::Line;
 use crate::watch::{Machine, Watched};
-use crate::{Error, Result, stop, sys};
+use crate::{Error, Result, stop};
+
+/// After a machine fell asleep, for what that leads to.
+const REST: Duration = Duration::from_secs(2);
 
 /// How the machine's time under this supervisor ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +168,7 @@ async fn suspend(
             let rest = Rest::new(*machine, slept);
             tracing::info!(%why, bytes = rest.bytes, "the machine sleeps: {steps}");
             status.slept(&why, rest.bytes, rest.since_unix_nanos, steps.steps());
-            sys::give_memory_back();
+            dhow_home::give_memory_back();
             // Whoever asked may have gone.
             drop(reply.send(Ok(SuspendReply { bytes: rest.bytes, took_us: steps.total_us() })));
             Ok(if leave { State::Ended(Ended::Asleep) } else { State::Asleep(Box::new(rest)) })
@@ -195,9 +201,19 @@ async fn sleep(
     status: &mut Status,
     inbox: &mut Inbox,
 ) -> Result<State> {
+    let mut rested = std::pin::pin!(tokio::time::sleep(REST));
+    let mut rests = false;
     let (why, asked) = loop {
         let request = tokio::select! {
             request = inbox.next() => request,
+            () = &mut rested, if !rests => {
+                rests = true;
+                // What is left to do while it sleeps takes little of the code.
+                if let Err(error) = Code::find().give_back() {
+                    tracing::debug!(%error, "the memory of the code was not given back");
+                }
+                continue;
+            }
             () = ground.place.gate.wanted() => break ("a stream to the guest".to_owned(), None),
             () = rest.parked.wants_to_send() => break ("bytes on an open stream".to_owned(), None),
             () = ground.place.network.wanted() => break ("traffic from outside".to_owned(), None),

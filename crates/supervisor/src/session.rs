@@ -4,11 +4,11 @@
 use dhow_channel::Dialer;
 use dhow_home::Home;
 use dhow_model::Arch;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::agent::{Agent, Beginning, Heard};
-use crate::changes::Line;
+use crate::changes::{self, Line};
 use crate::network::Network;
 use crate::translators;
 use crate::turns::Turns;
@@ -37,7 +37,7 @@ impl Session {
         dialer: Dialer,
         turns: &Turns,
         beginning: Beginning,
-        changes: Option<Line>,
+        changes: watch::Receiver<Option<Line>>,
     ) -> Self {
         let end = CancellationToken::new();
         let agent = Agent::new(dialer.clone(), turns.clone());
@@ -45,14 +45,7 @@ impl Session {
         let (sender, heard) = mpsc::channel(HEARD);
         let translators = translators::follow(home.clone(), arch, agent.clone(), sender.clone());
         let follow = agent.clone().follow(sender, beginning);
-        let changes = {
-            let agent = agent.clone();
-            async move {
-                if let Some(line) = changes {
-                    line.follow(agent).await;
-                }
-            }
-        };
+        let changes = changes::follow(changes, agent.clone());
         let ended = end.clone().cancelled_owned();
         tokio::spawn(async move {
             tokio::select! {

@@ -30,8 +30,6 @@ pub struct Shares {
     child: Child,
     /// Closed, it ends.
     life: UnixStream,
-    /// The same, for what the host changes.
-    line: Option<Line>,
     said: Said,
     /// Cancelled when it has ended.
     ended: CancellationToken,
@@ -71,8 +69,7 @@ impl Shares {
         command.args(dhow_share::words(each(), home)).current_dir("/").process_group(0);
         let started = tokio::task::spawn_blocking(move || Self::spawn(command, listener.into()));
         let started = started.await.map_err(|_| Error::Ending)?;
-        let mut shares = started?;
-        shares.line = Some(Line::new(&shares.life).map_err(Error::Shares)?);
+        let shares = started?;
         tracing::info!(pid = shares.child.id(), shares = spec.shares.len(), "directories are shared");
         Ok(Some(shares))
     }
@@ -93,7 +90,7 @@ impl Shares {
             });
             words = Some(log.map_err(Error::Shares)?);
         }
-        let mut shares = Self { child, life, line: None, said, ended };
+        let mut shares = Self { child, life, said, ended };
         if shares.is_ready() {
             return Ok(shares);
         }
@@ -132,10 +129,12 @@ impl Shares {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Where it says what the host changes.
-    #[must_use]
-    pub fn line(&self) -> Option<Line> {
-        self.line.clone()
+    /// Where it says what the host changes; asked for once.
+    ///
+    /// # Errors
+    /// When its socket cannot be waited for.
+    pub fn line(&self) -> Result<Line> {
+        Line::new(&self.life).map_err(Error::Shares)
     }
 
     /// Cancelled when it has ended, of itself or because we are done with it.

@@ -13,6 +13,7 @@ use dhow_proto::supervisor::Phase;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Beginning;
+use crate::changes::Line;
 use crate::disk::{self, DataImage};
 use crate::network::Network;
 use crate::prepare::{self, Reach};
@@ -62,6 +63,8 @@ pub struct Ground<'a> {
     image: DataImage,
     /// What is shared, through every sleep and until the end.
     shares: Option<Shares>,
+    /// Where its file server, which may be another one after a sleep, says what the host changes.
+    line: tokio::sync::watch::Sender<Option<Line>>,
 }
 
 /// What a started hypervisor comes with.
@@ -102,7 +105,8 @@ impl<'a> Ground<'a> {
             status.host_step("shares", began, &format!("process {}", shares.pid()));
         }
         let (qemu, executable) = hypervisor(place.spec).await?;
-        Ok(Self { place, qemu, executable, image, shares })
+        let line = shares.as_ref().map(Shares::line).transpose()?;
+        Ok(Self { place, qemu, executable, image, shares, line: tokio::sync::watch::Sender::new(line) })
     }
 }
 
@@ -150,6 +154,7 @@ impl Ground<'_> {
     pub async fn serve_shares(&mut self) -> Result<()> {
         if self.shares.as_mut().is_some_and(|shares| !shares.is_alive()) {
             self.shares = Shares::start(&self.place.dir, self.place.spec).await?;
+            self.line.send_replace(self.shares.as_ref().map(Shares::line).transpose()?);
         }
         Ok(())
     }
@@ -176,7 +181,7 @@ impl Ground<'_> {
             dialer,
             &self.place.turns,
             beginning,
-            self.shares.as_ref().and_then(Shares::line),
+            self.line.subscribe(),
         )
     }
 

@@ -4,10 +4,11 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use common::{PATIENCE, busybox};
+use common::{PATIENCE, busybox, ports};
 use dhow_testkit::engine::{alive, is_up, signal};
 use dhow_testkit::{Engine, Error, Image, Result, Run, place, run, wait};
 use serde_json::Value;
@@ -64,6 +65,7 @@ fn two_machines_stand_behind_one_socket_and_neither_falls_with_the_other() -> Re
     engine.dhow(["config", "set", "workloads.placement", "foreign-machine"])?.ok()?;
     has_boot_assets(&engine)?;
     boots_only_when_a_workload_needs_it(&engine)?;
+    refuses_a_port_that_the_other_machine_has(&engine)?;
     asks_for_the_full_id_where_a_short_one_is_ambiguous(&engine)?;
     builds_where_the_platform_is(&engine)?;
     keeps_a_compose_project_together(&engine)?;
@@ -116,6 +118,40 @@ fn boots_only_when_a_workload_needs_it(engine: &Engine) -> Result<()> {
     for (name, role) in [("near", "native"), ("far", "foreign")] {
         let place = inspected(engine, name)?;
         assert!(place["role"] == role && is_up(&place["machine"]["state"]), "{place}");
+    }
+    Ok(())
+}
+
+/// Rules 4.3, 4.6: the machines share the host's ports. Dockerd's own words say so, with who has it; nothing of the refused
+/// container's listens, and what was let go is free for the other machine.
+fn refuses_a_port_that_the_other_machine_has(engine: &Engine) -> Result<()> {
+    let docker = engine.docker();
+    let (taken, beside) = (ports::free(), ports::free());
+    let publish = |port: u16| format!("127.0.0.1:{port}:80");
+    let (taken_flag, beside_flag) = (publish(taken), publish(beside));
+    let (native, platform) = (format!("linux/{}", dhow_testkit::images::native()), foreign());
+    let sides = [(&native, busybox(), "native"), (&platform, Image::ForeignBusybox.name(), "foreign")];
+    for (one, other) in [(0, 1), (1, 0)] {
+        let ((its_platform, its_image, its_machine), (platform, image, _)) = (sides[one], sides[other]);
+        let run = ["run", "-d", "--name", "holds", "--platform", its_platform, "-p", &taken_flag, its_image];
+        docker.ok(run.into_iter().chain(["sleep", "3600"]))?;
+        // The port that is free comes first, and must be free again.
+        let run =
+            ["run", "-d", "--name", "wants", "--platform", platform, "-p", &beside_flag, "-p", &taken_flag];
+        let refused =
+            docker.run(run.into_iter().chain([image, "sleep", "3600"])).limit(PATIENCE).outcome()?;
+        let words = format!(
+            "listen tcp4 127.0.0.1:{taken}: bind: address already in use; held by container holds of machine {its_machine}"
+        );
+        assert!(refused.code() == Some(125) && refused.complaint().contains(&words), "{refused}");
+        assert!(TcpListener::bind(("127.0.0.1", beside)).is_ok(), "{beside} is still bound");
+        assert_eq!(docker.ok(["inspect", "--format", "{{.State.Status}}", "wants"])?, "created");
+        docker.ok(["rm", "-f", "holds"])?;
+        docker.ok(["start", "wants"])?;
+        for port in [taken, beside] {
+            assert!(TcpListener::bind(("127.0.0.1", port)).is_err(), "{port} is not bound");
+        }
+        docker.ok(["rm", "-f", "wants"])?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(60);
 const CLIENTS: usize = 8;
 const EACH: usize = 1250;
 /// A file of 2^30 bytes that nothing compresses, its digest, and a page that is said at once.
-const SERVE: &str = "mkdir /srv/web && head -c 1073741824 /dev/urandom > /srv/web/body && \
+const SERVE: &str = "mkdir -p /srv/web && head -c 1073741824 /dev/urandom > /srv/web/body && \
                      sha256sum < /srv/web/body > /srv/web/digest && \
                      echo 'server { listen 8080; root /srv/web; location = /ok { return 200 ok; } }' \
                      > /etc/nginx/conf.d/web.conf && exec nginx -g 'daemon off;'";

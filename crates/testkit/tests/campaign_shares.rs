@@ -209,11 +209,26 @@ const WATCHER: &str = r#"
     }
 "#;
 
+/// Starts a container, `told`, that says what it is told of a directory below `/src`, which is the home.
+fn watch(shared: &Shared, dir: &str) -> Result<()> {
+    let docker = shared.engine.docker();
+    let image = Image::Postgres.ensure(docker)?;
+    let mount = format!("{}:/src", shared.home.display());
+    docker.ok(["run", "-d", "--name", "told", "-v", &mount, image, "perl", "-e", WATCHER, dir])?;
+    is_told(shared, &format!("watches {dir}"))
+}
+
+fn is_told(shared: &Shared, line: &str) -> Result<()> {
+    wait::until(&format!("the container to be told {line:?}"), PATIENCE, || {
+        let logs = shared.engine.docker().ok(["logs", "told"]);
+        logs.is_ok_and(|logs| logs.lines().any(|said| said == line)).then_some(())
+    })
+}
+
 /// Issue 5, point 5: "inotify in containers for changes made on the host (create, modify, rename, delete, nested)"; what a container
 /// does itself it is told once.
 fn programs_are_told_of_what_the_host_changes(shared: &Shared) -> Result<()> {
     let docker = shared.engine.docker();
-    let image = Image::Postgres.ensure(docker)?;
     let dir = shared.home.join("watched");
     let at = |name: &str| dir.join(name);
     fs::create_dir(&dir).map_err(Error::io("create directory", &dir))?;
@@ -221,15 +236,9 @@ fn programs_are_told_of_what_the_host_changes(shared: &Shared) -> Result<()> {
         write(&at(name), "before")?;
     }
     write(&shared.home.join("outside"), "")?;
-    let mount = format!("{}:/src", shared.home.display());
-    docker.ok(["run", "-d", "--name", "told", "-v", &mount, image, "perl", "-e", WATCHER, "/src/watched"])?;
+    watch(shared, "/src/watched")?;
     let logs = || docker.ok(["logs", "told"]);
-    let says = |line: &str| {
-        wait::until(&format!("the container to be told {line:?}"), PATIENCE, || {
-            logs().is_ok_and(|logs| logs.lines().any(|said| said == line)).then_some(())
-        })
-    };
-    says("watches /src/watched")?;
+    let says = |line: &str| is_told(shared, line);
     let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(Error::io("rename", from));
     write(&at("new"), "text")?;
     for line in ["CREATE new", "MODIFY new", "CLOSE_WRITE new"] {
@@ -354,7 +363,8 @@ fn what_was_open_before_a_sleep_is_open_after_it() -> Result<()> {
     Ok(())
 }
 
-/// Rule 13.2: nobody of the processes that knew what was open need be there after a sleep: the saved state says it.
+/// Rule 13.2: nobody of the processes that knew what was open need be there after a sleep: the saved state says it. Programs are told of
+/// the host's changes then as before.
 #[test]
 #[ignore = "boots an engine: ./dev test campaign"]
 fn what_was_open_is_open_after_a_sleep_without_any_process_of_before() -> Result<()> {
@@ -369,10 +379,17 @@ fn what_was_open_is_open_after_a_sleep_without_any_process_of_before() -> Result
     let lines = || read(&shared.home.join("log")).map_or(0, |log| log.lines().count());
     let grows = |than: usize| wait::until("the log to grow", PATIENCE, || (lines() > than + 3).then_some(()));
     grows(0)?;
+    watch(&shared, "/src")?;
+    let tells_of = |name: &str| {
+        write(&shared.home.join(name), "")?;
+        is_told(&shared, &format!("CREATE {name}"))
+    };
+    tells_of("before-any-sleep")?;
     shared.engine.dhow(["down", "--suspend"])?.limit(PATIENCE).ok()?;
     let asleep = lines();
     shared.engine.up()?;
     grows(asleep)?;
+    tells_of("after-down")?;
     assert_eq!(docker.ok(["exec", "writer", "cat", "/proc/1/fd/3"])?, "still here", "after down --suspend");
     for victim in ["file server", "supervisor"] {
         shared.engine.dhow(["suspend"])?.limit(PATIENCE).ok()?;
@@ -385,6 +402,7 @@ fn what_was_open_is_open_after_a_sleep_without_any_process_of_before() -> Result
         shared.engine.up()?;
         grows(asleep)?;
         assert_eq!(docker.ok(["exec", "writer", "cat", "/proc/1/fd/3"])?, "still here", "{victim}");
+        tells_of(&format!("after-the-{}", victim.replace(' ', "-")))?;
     }
     let log = read(&shared.home.join("log"))?;
     assert!(

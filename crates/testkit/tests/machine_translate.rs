@@ -174,6 +174,7 @@ fn the_kernel_setting_that_breaks_translators_is_named() -> Result<()> {
     let doctor = corner.doctor();
     corner.meddle(&format!("echo 2 >{setting}"))?;
     told?;
-    assert!(doctor?.contains("kernel.randomize_va_space is 1 in the guest"));
+    let doctor = doctor?;
+    assert!(doctor.contains("kernel.randomize_va_space is 1 in the guest"), "{doctor}");
     corner.engine.wait_status("the trouble to go", PATIENCE, |status| status.trouble().is_empty()).map(drop)
 }

@@ -19,12 +19,14 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use aims::Figures;
+use aims::{Bulk, Figures, Latency};
 use client::{Client, download, upload};
 use dhow_testkit::{Dockerd, Image};
 use paths::Paths;
 
-const ROUNDS: usize = 5;
+/// Enough for a sign test to tell a small difference: 16 of 21 are beyond chance, 8 of 9.
+const ROUNDS: usize = 21;
+const BULK_ROUNDS: usize = 9;
 const PINGS: usize = 2000;
 const CONNECTIONS: usize = 300;
 /// How many clients ask at once, and how often each.
@@ -43,7 +45,7 @@ fn main() {
         return;
     }
     println!(
-        "medians of {ROUNDS} rounds [least to most], and the difference to or share of the direct socket\n"
+        "medians of {ROUNDS} rounds ({BULK_ROUNDS} of transfers) [least to most], and the difference to or share of the direct socket\n"
     );
     let asked: Vec<&String> = arguments.iter().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wants = |what: &str| asked.is_empty() || asked.iter().any(|word| *word == what);
@@ -94,7 +96,7 @@ fn crowd(paths: &Paths, clients: usize, each: usize, figures: &mut Figures) {
             (times, began.elapsed())
         })
     });
-    figures.latency.extend(found.into_iter().map(|(name, p50, rate)| (clients, name, p50, rate)));
+    figures.latency.extend(found.into_iter().map(|(path, p50, rate)| Latency { clients, path, p50, rate }));
 }
 
 fn in_front_of_dockerd(dockerd: &Dockerd, paths: &Paths, archive: &[u8], figures: &mut Figures) {
@@ -102,7 +104,7 @@ fn in_front_of_dockerd(dockerd: &Dockerd, paths: &Paths, archive: &[u8], figures
     dockerd.docker().ok(["create", "--name", "bench", Image::Busybox.name(), "true"]).unwrap();
     let mut bulk = |what: &'static str, measure: &dyn Fn(&Path) -> Duration| {
         let found = throughput(what, paths, MEGABYTES, measure);
-        figures.bulk.extend(found.into_iter().map(|(name, share)| (what, name, share)));
+        figures.bulk.extend(found.into_iter().map(|(path, speed)| Bulk { what, path, speed }));
     };
     bulk("docker cp to a container", &|socket| {
         upload(socket, "PUT /containers/bench/archive?path=/", archive)
@@ -121,22 +123,22 @@ fn in_front_of_nothing(archive: &[u8]) {
     let end = paths::end_of_pipe();
     let paths = Paths::to(end.socket());
     println!("\nin front of an engine that only swallows and pours bytes");
-    let _shares = throughput("upload", &paths, MEGABYTES, |socket| upload(socket, "POST /sink", archive));
-    let _shares = throughput("download", &paths, MEGABYTES, |socket| download(socket, "GET /source"));
+    let _speeds = throughput("upload", &paths, MEGABYTES, |socket| upload(socket, "POST /sink", archive));
+    let _speeds = throughput("download", &paths, MEGABYTES, |socket| download(socket, "GET /source"));
 }
 
-/// Prints p50, p99 and requests per second for each path; returns the p50 and the rate.
+/// Prints p50, p99 and requests per second for each path; returns p50 and rate of every round.
 fn latency(
     what: &str,
     paths: &Paths,
     mut measure: impl FnMut(&Path) -> (Vec<Duration>, Duration),
-) -> Vec<(&'static str, f64, f64)> {
+) -> Vec<(&'static str, Vec<f64>, Vec<f64>)> {
     println!("{what}");
     let mut rounds = vec![Vec::new(); paths.all().len()];
     let before: Vec<f64> = paths.all().iter().map(paths::Way::cpu_seconds).collect();
     let mut requests = 0;
-    for _ in 0..ROUNDS {
-        for (path, rounds) in paths.all().iter().zip(&mut rounds) {
+    for round in 0..ROUNDS {
+        for (path, rounds) in in_turn(paths.all(), &mut rounds, round) {
             let (mut times, whole) = measure(&path.socket);
             requests = times.len() * ROUNDS;
             times.sort();
@@ -157,23 +159,36 @@ fn latency(
             p99.median - direct[1],
             rate.median
         );
-        found.push((path.name, p50.median, rate.median));
+        let every = |which: usize| rounds.iter().map(|round| round[which]).collect();
+        found.push((path.name, every(0), every(2)));
     }
     found
 }
 
-/// Prints megabytes per second for each path; returns the shares of the direct one.
+/// Every path once, each round beginning with another, so that none always follows the same one.
+fn in_turn<'a, T>(
+    ways: &'a [paths::Way],
+    rounds: &'a mut [T],
+    round: usize,
+) -> impl Iterator<Item = (&'a paths::Way, &'a mut T)> {
+    let mut turn: Vec<_> = ways.iter().zip(rounds).collect();
+    let first = round % turn.len();
+    turn.rotate_left(first);
+    turn.into_iter()
+}
+
+/// Prints megabytes per second for each path; returns those of every round.
 fn throughput(
     what: &str,
     paths: &Paths,
     megabytes: usize,
     measure: impl Fn(&Path) -> Duration,
-) -> Vec<(&'static str, f64)> {
+) -> Vec<(&'static str, Vec<f64>)> {
     println!("{what}, {megabytes} MB");
     let mut rounds = vec![Vec::new(); paths.all().len()];
     let before: Vec<f64> = paths.all().iter().map(paths::Way::cpu_seconds).collect();
-    for _ in 0..ROUNDS {
-        for (path, rounds) in paths.all().iter().zip(&mut rounds) {
+    for round in 0..BULK_ROUNDS {
+        for (path, rounds) in in_turn(paths.all(), &mut rounds, round) {
             rounds.push(megabytes as f64 / measure(&path.socket).as_secs_f64());
         }
     }
@@ -181,13 +196,13 @@ fn throughput(
     let mut found = Vec::new();
     for ((path, rounds), before) in paths.all().iter().zip(&rounds).zip(before) {
         let speed = Spread::of(rounds.iter().copied());
-        let cpu = (path.cpu_seconds() - before) * 1e6 / (ROUNDS * megabytes) as f64;
+        let cpu = (path.cpu_seconds() - before) * 1e6 / (BULK_ROUNDS * megabytes) as f64;
         println!(
             "  {:<10} {speed} MB/s {:4.0} %   {cpu:4.0} µs of CPU per MB",
             path.name,
             speed.median / direct * 100.0
         );
-        found.push((path.name, speed.median / direct));
+        found.push((path.name, rounds.clone()));
     }
     found
 }

@@ -8,8 +8,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// What a connection holds while it waits.
 const SMALL: usize = 8 * 1024;
-/// What a streaming body uses: about what a Unix socket holds in flight (`net.core.wmem_default`).
-const LARGE: usize = 256 * 1024;
+/// What a streaming body uses. Larger pieces cost fewer calls, and yet bodies from dockerd arrive later: with 256 KiB `docker cp` out of a
+/// container had 81 to 94 % of the direct speed, with 64 KiB 93 % (`./dev bench face`), since both ends work while a smaller piece is copied.
+const LARGE: usize = 64 * 1024;
 
 /// Bytes between two indices of one allocation.
 #[derive(Debug, Default)]

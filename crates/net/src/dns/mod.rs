@@ -16,6 +16,8 @@ mod answer;
 mod cache;
 mod flights;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gate;
 mod host;
 mod message;

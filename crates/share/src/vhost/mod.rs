@@ -18,6 +18,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dhow_home::Code;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use vhost::vhost_user::{BackendReqHandler, Error as Protocol};
@@ -30,7 +31,12 @@ use crate::fs::Server;
 const MESSAGE: Duration = Duration::from_secs(1);
 
 /// Serves one hypervisor after the other until the other end of `life` is closed.
-pub(crate) fn serve(listener: &UnixListener, life: &UnixStream, server: Server) -> io::Result<()> {
+pub(crate) fn serve(
+    listener: &UnixListener,
+    life: &UnixStream,
+    server: Server,
+    code: &Code,
+) -> io::Result<()> {
     let mut mark = [0; MARK];
     getrandom::fill(&mut mark).map_err(io::Error::other)?;
     #[expect(clippy::arc_with_non_send_sync, reason = "the crate's handler asks for an Arc, on one thread")]
@@ -48,6 +54,11 @@ pub(crate) fn serve(listener: &UnixListener, life: &UnixStream, server: Server) 
         let (stream, _) = listener.accept()?;
         let ended = connection(stream, &mut line, &device);
         device.disconnected();
+        // It waits for as long as the machine sleeps.
+        dhow_home::give_memory_back();
+        if let Err(error) = code.give_back() {
+            tracing::debug!(%error, "the memory of the code was not given back");
+        }
         match ended {
             Ok(Alive::Yes) => tracing::info!("the hypervisor has closed its file system device"),
             Ok(Alive::No) => return Ok(()),

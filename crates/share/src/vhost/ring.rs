@@ -46,6 +46,8 @@ pub(super) struct Ring {
     pub(super) call: Option<File>,
     pub(super) enabled: bool,
     broken: bool,
+    /// Nothing was answered yet since the ring began: whether the guest waits for an earlier answer is not known.
+    fresh: bool,
     pub(super) log: Option<Rc<Log>>,
     /// Where the answer goes, of the chain that was looked at last.
     room: Vec<(GuestAddress, usize)>,
@@ -74,6 +76,7 @@ impl Ring {
             call: None,
             enabled: true,
             broken: false,
+            fresh: true,
             log: None,
             room: Vec::new(),
         }
@@ -105,6 +108,7 @@ impl Ring {
         rustix::io::ioctl_fionbio(&kick, true).map_err(|error| Protocol::ReqHandlerError(error.into()))?;
         self.kick = Some(Rc::new(kick));
         self.broken = false;
+        self.fresh = true;
         self.queue.set_ready(true);
         // Every request is answered before the next message of the hypervisor's is read, so the ring itself is the truth.
         if let Ok(used) = self.queue.used_idx(&memory.guest, Ordering::Acquire) {
@@ -213,7 +217,9 @@ impl Ring {
     }
 
     fn notify(&mut self, memory: &GuestMemoryMmap) -> std::result::Result<(), Broken> {
-        if !self.queue.needs_notification(memory).map_err(|_| Broken::Place)? {
+        let needed = self.queue.needs_notification(memory).map_err(|_| Broken::Place)?;
+        // As the kernel's own vhost does after a start: the mark up to which the guest was notified before is not known.
+        if !std::mem::take(&mut self.fresh) && !needed {
             return Ok(());
         }
         if let Some(call) = &self.call

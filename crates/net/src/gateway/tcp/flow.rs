@@ -59,11 +59,13 @@ impl Flow {
         self.wake.notify_one();
     }
 
-    /// Whether a guest that was awake would take or answer something: a SYN, bytes or an end of the host's.
+    /// Whether a guest that was awake would take or answer something: a SYN, bytes or an end of the host's. The last step of
+    /// a handshake is on its way to us at most, and nothing can be asked of the host before it.
     pub(super) fn expects(&self) -> bool {
         let mut stack = self.stack.borrow_mut();
         match stack.state() {
-            State::SynSent | State::FinWait1 | State::Closing | State::LastAck => true,
+            State::Listen | State::SynSent | State::SynReceived => true,
+            State::FinWait1 | State::Closing | State::LastAck => true,
             _ => stack.socket().send_queue() > 0 && !self.shut.get(),
         }
     }

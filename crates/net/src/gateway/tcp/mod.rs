@@ -311,6 +311,8 @@ impl Seat {
             Ok(end) => end,
             Err(failure) => return self.tcp.fail(failure, &segment, &syn),
         };
+        // It may sleep by now.
+        context.clock().want();
         let Some(mut stack) = self.tcp.pool.take() else {
             context.counters.count(Reason::FlowLimit);
             return;
@@ -340,11 +342,13 @@ impl Tcp {
         let context = &self.context;
         context.counters.count(failure.reason());
         let problem = match failure {
-            Failure::Refused => return segment.refuse(&context.outbound),
             Failure::TimedOut | Failure::Exhausted => return,
-            Failure::Unreachable => Problem::Host,
-            Failure::Prohibited => Problem::Prohibited,
+            Failure::Refused => None,
+            Failure::Unreachable => Some(Problem::Host),
+            Failure::Prohibited => Some(Problem::Prohibited),
         };
+        context.clock().want();
+        let Some(problem) = problem else { return segment.refuse(&context.outbound) };
         if let Some(error) = icmp::error(gateway(segment.ends.peer), syn, problem) {
             context.outbound.packet(error.len(), |packet| packet.copy_from_slice(&error));
         }

@@ -50,13 +50,18 @@ impl Bench {
         Bench { tcp, counters, outbound, guest: HashMap::new(), last: Vec::new(), listener }
     }
 
+    /// Lets the guest ask for a connection from one of its ports to one of the host's; its SYN has not left yet.
+    fn ask(&mut self, port: u16, there: u16) -> SocketAddr {
+        let here = SocketAddr::new(network::GUEST.into(), port);
+        let mut stack = Stack::new(4096, u64::from(port), false, Instant::now());
+        assert!(stack.connect(here, SocketAddr::new(network::HOST.into(), there)));
+        self.guest.insert(here, stack);
+        here
+    }
+
     /// Opens a connection of the guest, from its SYN to its end on the host.
     async fn connect(&mut self, port: u16) -> TcpStream {
-        let here = SocketAddr::new(network::GUEST.into(), port);
-        let there = SocketAddr::new(network::HOST.into(), self.listener.local_addr().unwrap().port());
-        let mut stack = Stack::new(4096, u64::from(port), false, Instant::now());
-        assert!(stack.connect(here, there));
-        self.guest.insert(here, stack);
+        let here = self.ask(port, self.listener.local_addr().unwrap().port());
         self.exchange();
         let (stream, _) = self.listener.accept().await.unwrap();
         for _ in 0..1000 {

@@ -177,6 +177,55 @@ fn a_client_that_comes_while_the_guest_sleeps_is_served_after_the_wake() {
     });
 }
 
+/// Spec 13.1: a guest that sleeps in the middle of a handshake has somebody who waits for it, on one side or the other.
+#[test]
+fn a_guest_that_sleeps_in_the_middle_of_a_handshake_is_wanted() {
+    run(async {
+        for answered in [false, true] {
+            let mut bench = Bench::new().await;
+            bench.ask(10_000, bench.listener.local_addr().unwrap().port());
+            bench.guest_sends();
+            bench.collect();
+            if answered {
+                // The answer is out, and the guest's last step is not here yet.
+                bench.listener.accept().await.unwrap();
+                bench.settle().await;
+                bench.deliver();
+                bench.guest_sends();
+                bench.freeze();
+            } else {
+                bench.freeze();
+                assert!(!bench.wanted(), "the host has said nothing yet");
+                bench.listener.accept().await.unwrap();
+                bench.settle().await;
+            }
+            assert!(bench.wanted(), "answered: {answered}");
+            bench.thaw();
+            bench.run().await;
+            assert!(pump::established(bench.guest(10_000).state()));
+            assert_eq!((bench.wanted(), bench.open()), (false, 1));
+        }
+    });
+}
+
+/// Spec 13.1: what the host refuses while the guest sleeps is told, too.
+#[test]
+fn a_refusal_that_comes_while_the_guest_sleeps_wakes_it() {
+    run(async {
+        let mut bench = Bench::new().await;
+        let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        bench.ask(10_000, free.port());
+        bench.guest_sends();
+        bench.collect();
+        bench.freeze();
+        bench.settle().await;
+        assert!(bench.wanted());
+        bench.thaw();
+        bench.run().await;
+        assert_eq!(bench.guest(10_000).state(), smoltcp::socket::tcp::State::Closed);
+    });
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Freeze,
