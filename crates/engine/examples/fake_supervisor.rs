@@ -1,9 +1,9 @@
 //! A supervisor without a machine, for the engine's tests: it takes the lock, serves the API, and does what the file `act` in
 //! the machine's directory says: `ready`, `fail`, `stuck` (never ready), `deaf` (ready, and ignores a graceful stop), `mute`
 //! (ready, and refuses to stop at all), `idle` (ready, and no container runs), `restless` (ready, and cannot be put to sleep), `frail`
-//! (ready, and dies when it is woken), `spoiled` (ready, and what it slept as cannot be used). Behind its channel stands a dockerd
-//! that has one container, named as the machine; a dial wakes a machine that sleeps. Each start is a byte more in the file `starts`,
-//! each wake one in `wakes`.
+//! (ready, and dies when it is woken), `spoiled` (ready, and what it slept as cannot be used), `unwell` (ready, no container runs, and
+//! soon something in it does not answer). Behind its channel stands a dockerd that has one container, named as the machine; a dial
+//! wakes a machine that sleeps. Each start is a byte more in the file `starts`, each wake one in `wakes`.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -26,6 +26,8 @@ use tonic::{Request, Response, Status};
 
 /// For a machine that is woken to be so.
 const WAKE: Duration = Duration::from_millis(50);
+/// For a machine that is up to be found without work before it is unwell.
+const ILL_AFTER: Duration = Duration::from_millis(300);
 
 #[derive(Clone)]
 struct Fake {
@@ -211,7 +213,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let status = MachineStatus {
         supervisor_pid: std::process::id(),
         phase: phase.into(),
-        running_containers: Some(u32::from(act != "idle")),
+        running_containers: Some(u32::from(act != "idle" && act != "unwell")),
         sleep: saved.then(Sleep::default),
         ..Default::default()
     };
@@ -225,6 +227,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     tokio::spawn(dockerd(channel, name, fake.clone()));
     let waking = fake.clone();
+    if act == "unwell" {
+        let fake = fake.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(ILL_AFTER).await;
+            fake.status.send_modify(|status| {
+                status.phase = Phase::Degraded.into();
+                "dockerd runs and does not answer".clone_into(&mut status.trouble);
+            });
+        });
+    }
     let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
     let server = tonic::transport::Server::builder()
         .add_service(SupervisorServer::new(fake))

@@ -176,6 +176,25 @@ async fn a_machine_whose_supervisor_is_killed_comes_back_by_itself() {
     down(&engine, false).await.unwrap();
 }
 
+/// Spec 6.3: what is wrong in a machine is told whether or not it has anything to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_work_tells_what_is_wrong_in_it() {
+    let scene = Scene::new("unwell");
+    let engine = scene.open();
+    up(&engine, spec()).await.unwrap();
+    reach(&engine, State::Idle).await;
+    let mut snapshot = engine.handle(Role::Native).watch();
+    let told = snapshot.wait_for(|s| !s.trouble.is_empty());
+    drop(tokio::time::timeout(LONG, told).await.unwrap().unwrap());
+    // What comes after it does not hide it.
+    let unwell = native(&engine).await;
+    assert_eq!(
+        (unwell.state, unwell.trouble.as_str()),
+        (Some(State::Idle), "dockerd runs and does not answer")
+    );
+    down(&engine, false).await.unwrap();
+}
+
 /// Spec 6.9: a daemon's end stops no machine, and the next one attaches to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_daemon_finds_the_machine_that_runs() {

@@ -49,7 +49,8 @@ impl Machine {
             if !matches!(state, State::Running | State::Idle) {
                 s.rest = None;
             }
-            if !matches!(state, State::Running | State::Failed | State::Rescue) {
+            // One that runs may be unwell whether or not it has anything to do.
+            if !matches!(state, State::Running | State::Idle | State::Failed | State::Rescue) {
                 s.trouble.clear();
             }
         });
