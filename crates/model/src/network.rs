@@ -33,6 +33,9 @@ pub const GUEST_MAC: [u8; 6] = [0x02, 0x64, 0x68, 0x6f, 0x77, 0x02];
 /// The largest packet on the guest's interface and on Docker's bridges, bytes: a multiple of four below 65,535. Nothing
 /// leaves the host in this size; it only cuts the number of packets that guest and gateway handle.
 pub const MTU: u32 = 65_520;
+/// How many pairs of queues the guest's interface has at most: one for each of its processors, and not more, for each keeps buffers
+/// of [`MTU`] bytes, 17 MB in the guest.
+pub const QUEUES: u32 = 4;
 /// The domain that containers' names are in.
 pub const DOMAIN: &str = "dhow.internal";
 

@@ -147,6 +147,60 @@ fn an_unknown_name_is_nxdomain() -> Result<()> {
     Ok(())
 }
 
+/// Rule 5.1, and issue 3's "a name with odd characters": what cannot be a name of DNS is nobody's, as an alias goes to Docker's own
+/// resolver as it is, and whoever bears it is found by its other name.
+#[test]
+#[ignore = "needs a booted engine: ./dev test machine"]
+fn a_name_with_odd_characters_is_nobodys_and_hides_no_other() -> Result<()> {
+    let scene = scene()?;
+    let resolver = Resolver::of(&Engine::shared()?)?;
+    let (network, project) = (scene.network("odd")?, scene.name("project"));
+    let long = "l".repeat(64);
+    let odd = [
+        "two words",
+        "a/b",
+        "na\u{ef}ve",
+        "dots..dots",
+        "",
+        "*",
+        "line\nline",
+        "semi;colon",
+        "\u{1b}[31mred",
+        &long,
+    ];
+    let mut names = Vec::new();
+    for (number, service) in odd.into_iter().enumerate() {
+        let name = scene.name(&format!("odd_{number}"));
+        let labels = [("service", service), ("project", &project)]
+            .map(|(key, value)| format!("com.docker.compose.{key}={value}"));
+        let run = scene.run(["-d", "--name", &name, "--network", &network, "--network-alias", service]);
+        run.args(labels.iter().flat_map(|label| ["--label", label]))
+            .args([busybox(), "sleep", "1000"])
+            .ok()?;
+        names.push(name);
+    }
+    for name in &names {
+        let there = addresses(&scene, name)?;
+        resolver.wait(&full(name), &there, SOON)?;
+        resolver.wait(&full(&name.replace('_', "-")), &there, SOON)?;
+    }
+    // As dig is told bytes that stand for themselves (RFC 1035, 5.1).
+    for key in
+        ["two\\032words", "a/b", "na\\195\\175ve", "*", "line\\010line", "semi\\;colon", "\\027[31mred"]
+    {
+        let answer = resolver.ask(&format!("{key}.{project}.dhow.internal"))?;
+        assert_eq!((answer.status.as_str(), answer.addresses.len()), ("NXDOMAIN", 0), "{key}");
+    }
+    // Docker takes a name of any length; DNS does not.
+    let (longer, host) = (scene.name(&"n".repeat(64)), scene.name("beside"));
+    sleeper(&scene, &longer, &network)?;
+    sleeper(&scene, &host, &network)?;
+    resolver.wait(&full(&host), &addresses(&scene, &host)?, SOON)?;
+    let refused = scene.run(["-d", "--name", "two words", busybox(), "true"]).outcome()?;
+    assert!(refused.complaint().contains("Invalid container name (two words)"), "{refused}");
+    Ok(())
+}
+
 /// Rule 5.2: a renamed container moves at once.
 #[test]
 #[ignore = "needs a booted engine: ./dev test machine"]

@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use dhow_model::channel::SERIAL_PORT_NAME;
-use dhow_model::network::MTU;
+use dhow_model::network::{MTU, QUEUES};
 
 use super::{QemuVersion, clock};
 use crate::board::board;
@@ -46,7 +46,7 @@ pub fn arguments(hardware: &Hardware, _version: &QemuVersion, given: &Given) -> 
     for (number, disk) in hardware.disks.iter().enumerate() {
         block(&mut line, number, disk);
     }
-    network(&mut line, &hardware.network);
+    network(&mut line, &hardware.network, hardware.cpus);
     for (number, share) in hardware.shares.iter().enumerate() {
         file_system(&mut line, number, share);
     }
@@ -179,7 +179,7 @@ fn throwaway(line: &mut Line, number: usize, disk: &Disk) {
 }
 
 /// No option ROM: nothing boots from the network.
-fn network(line: &mut Line, network: &Network) {
+fn network(line: &mut Line, network: &Network, cpus: u32) {
     match network {
         Network::Stream { socket, mac } => {
             line.with_path("-netdev", "stream,id=net,server=off,addr.type=unix,addr.path=", socket, "");
@@ -187,10 +187,19 @@ fn network(line: &mut Line, network: &Network) {
         }
         Network::VhostUser { socket, mac } => {
             line.with_path("-chardev", "socket,id=net,path=", socket, "");
-            line.add("-netdev", "vhost-user,id=net,chardev=net");
             // The guest's driver makes its buffers as large as the MTU that it is told.
             let device = format!("virtio-net-pci,netdev=net,mac={},romfile=,host_mtu={MTU}", address(*mac));
-            line.add("-device", &device);
+            match cpus.min(QUEUES) {
+                0 | 1 => {
+                    line.add("-netdev", "vhost-user,id=net,chardev=net");
+                    line.add("-device", &device);
+                }
+                pairs => {
+                    line.add("-netdev", &format!("vhost-user,id=net,chardev=net,queues={pairs}"));
+                    // An interrupt for each queue, one for the queue of control, one for the configuration.
+                    line.add("-device", &format!("{device},mq=on,vectors={}", 2 * pairs + 2));
+                }
+            }
         }
         Network::User => {
             line.add("-netdev", "user,id=net");

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use dhow_vhost::{Log, Memory};
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
     VhostUserLog, VhostUserMemoryRegion, VhostUserShMemConfig, VhostUserSharedMsg,
@@ -17,7 +18,6 @@ use vhost::vhost_user::{
 };
 use virtio_queue::QueueT as _;
 
-use super::memory::{Log, Memory};
 use super::ring::{Parts, Ring, Scratch};
 use crate::fs::Server;
 use crate::news::{Change, Said};
@@ -300,13 +300,7 @@ impl VhostUserBackendReqHandler for Device {
     }
 
     fn set_vring_call(&self, index: u8, file: Option<File>) -> Result<()> {
-        if let Some(file) = &file {
-            rustix::io::ioctl_fionbio(file, true).map_err(|error| Protocol::ReqHandlerError(error.into()))?;
-        }
-        self.change(u32::from(index), |ring, _| {
-            ring.call = file;
-            Ok(())
-        })
+        self.change(u32::from(index), |ring, _| ring.call.set(file))
     }
 
     fn set_vring_err(&self, _: u8, _: Option<File>) -> Result<()> {

@@ -7,7 +7,6 @@
 
 mod device;
 mod line;
-mod memory;
 mod ring;
 #[cfg(test)]
 mod tests;

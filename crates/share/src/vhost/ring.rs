@@ -4,11 +4,11 @@ use std::fs::File;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
+use dhow_vhost::{Call, Log, Memory};
 use vhost::vhost_user::{Error as Protocol, Result};
 use virtio_queue::{Queue, QueueOwnedT as _, QueueT as _};
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
 
-use super::memory::{Log, Memory};
 use crate::fs::{Answer, Answered, IN_HEADER, MAX_REQUEST, OUT_HEADER, Server};
 
 /// Entries that a ring may have.
@@ -43,11 +43,9 @@ pub(super) struct Ring {
     pub(super) queue: Queue,
     parts: Option<Parts>,
     pub(super) kick: Option<Rc<File>>,
-    pub(super) call: Option<File>,
+    pub(super) call: Call,
     pub(super) enabled: bool,
     broken: bool,
-    /// Nothing was answered yet since the ring began: whether the guest waits for an earlier answer is not known.
-    fresh: bool,
     pub(super) log: Option<Rc<Log>>,
     /// Where the answer goes, of the chain that was looked at last.
     room: Vec<(GuestAddress, usize)>,
@@ -73,10 +71,9 @@ impl Ring {
             queue,
             parts: None,
             kick: None,
-            call: None,
+            call: Call::default(),
             enabled: true,
             broken: false,
-            fresh: true,
             log: None,
             room: Vec::new(),
         }
@@ -108,7 +105,7 @@ impl Ring {
         rustix::io::ioctl_fionbio(&kick, true).map_err(|error| Protocol::ReqHandlerError(error.into()))?;
         self.kick = Some(Rc::new(kick));
         self.broken = false;
-        self.fresh = true;
+        self.call.restarted();
         self.queue.set_ready(true);
         // Every request is answered before the next message of the hypervisor's is read, so the ring itself is the truth.
         if let Ok(used) = self.queue.used_idx(&memory.guest, Ordering::Acquire) {
@@ -218,15 +215,7 @@ impl Ring {
 
     fn notify(&mut self, memory: &GuestMemoryMmap) -> std::result::Result<(), Broken> {
         let needed = self.queue.needs_notification(memory).map_err(|_| Broken::Place)?;
-        // As the kernel's own vhost does after a start: the mark up to which the guest was notified before is not known.
-        if !std::mem::take(&mut self.fresh) && !needed {
-            return Ok(());
-        }
-        if let Some(call) = &self.call
-            && let Err(error) = rustix::io::write(call, &1_u64.to_ne_bytes())
-        {
-            tracing::debug!(%error, "notifying the guest");
-        }
+        self.call.notify(needed);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use dhow_model::network::QUEUES;
 use dhow_vhost::{Log, Memory};
 use tokio::sync::Notify;
 use vhost::vhost_user::message::{
@@ -21,12 +22,22 @@ use virtio_queue::QueueT as _;
 use vm_memory::GuestMemoryMmap;
 
 use super::ring::{Broken, Parts, Ring};
+use super::steering::Steering;
 use crate::gateway::counters::{Counters, Reason};
 
-/// The ring on which the guest receives.
-pub(super) const RECEIVE: usize = 0;
-/// The ring on which the guest sends.
-pub(super) const TRANSMIT: usize = 1;
+/// Pairs of rings that the device has; the guest uses as many as its hypervisor gives it, and enables.
+pub(super) const PAIRS: usize = QUEUES as usize;
+const RINGS: usize = 2 * PAIRS;
+
+/// The ring of a pair on which the guest receives (virtio 1.2, 5.1.2).
+pub(super) const fn receive(pair: usize) -> usize {
+    2 * pair
+}
+
+/// The ring of a pair on which the guest sends.
+pub(super) const fn transmit(pair: usize) -> usize {
+    2 * pair + 1
+}
 
 /// Bits of virtio 1.2, 5.1.3 and 6.
 mod feature {
@@ -35,6 +46,9 @@ mod feature {
     pub(super) const MTU: u64 = 1 << 3;
     pub(super) const HOST_TSO4: u64 = 1 << 11;
     pub(super) const HOST_TSO6: u64 = 1 << 12;
+    /// The hypervisor serves this queue by itself; without it there is one pair only.
+    pub(super) const CONTROL_QUEUE: u64 = 1 << 17;
+    pub(super) const PAIRS: u64 = 1 << 22;
     pub(super) const INDIRECT: u64 = 1 << 28;
     pub(super) const EVENT_INDEX: u64 = 1 << 29;
     pub(super) const VERSION_1: u64 = 1 << 32;
@@ -47,23 +61,26 @@ const FEATURES: u64 = feature::CHECKSUM
     | feature::MTU
     | feature::HOST_TSO4
     | feature::HOST_TSO6
+    | feature::CONTROL_QUEUE
+    | feature::PAIRS
     | feature::INDIRECT
     | feature::EVENT_INDEX
     | feature::VERSION_1
     | VhostUserVirtioFeatures::LOG_ALL.bits()
     | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
-/// A network device of two rings.
+/// A network device of pairs of rings.
 pub(super) struct Device {
     state: RefCell<State>,
     /// A ring was started or stopped.
-    changed: [Notify; 2],
+    changed: [Notify; RINGS],
+    pub(super) steering: RefCell<Steering>,
     pub(super) counters: Arc<Counters>,
 }
 
 struct State {
     memory: Option<Memory>,
-    rings: [Ring; 2],
+    rings: [Ring; RINGS],
     /// What the guest chose.
     features: u64,
     log: Option<Rc<Log>>,
@@ -84,11 +101,12 @@ impl Device {
         Device {
             state: RefCell::new(State {
                 memory: None,
-                rings: [Ring::new(), Ring::new()],
+                rings: std::array::from_fn(fresh),
                 features: 0,
                 log: None,
             }),
-            changed: [Notify::new(), Notify::new()],
+            changed: std::array::from_fn(|_| Notify::new()),
+            steering: RefCell::default(),
             counters,
         }
     }
@@ -96,6 +114,11 @@ impl Device {
     /// Whether the guest takes packets whose checksum is missing.
     pub(super) fn partial_checksums(&self) -> bool {
         self.state.borrow().features & feature::GUEST_CHECKSUM != 0
+    }
+
+    /// Whether frames may be put on this ring, or taken from it.
+    pub(super) fn runs(&self, index: usize) -> bool {
+        self.state.borrow().rings[index].runs()
     }
 
     /// Works on a ring, if it runs. `None`: it does not, or not any more.
@@ -162,6 +185,11 @@ impl Device {
     }
 }
 
+/// A ring that nobody has touched yet. The guest asks for all pairs but the first.
+fn fresh(index: usize) -> Ring {
+    Ring::new(index < receive(1))
+}
+
 /// What this device does not have.
 const NOT_HERE: Protocol = Protocol::InvalidOperation("not a feature of this device");
 
@@ -175,9 +203,9 @@ impl VhostUserBackendReqHandler for Device {
     }
 
     fn reset_device(&self) -> Result<()> {
-        for index in [RECEIVE, TRANSMIT] {
+        for index in 0..RINGS {
             self.change(index as u32, |ring, _| {
-                *ring = Ring::new();
+                *ring = fresh(index);
                 Ok(())
             })?;
         }
@@ -259,14 +287,7 @@ impl VhostUserBackendReqHandler for Device {
     }
 
     fn set_vring_call(&self, index: u8, file: Option<File>) -> Result<()> {
-        if let Some(file) = &file {
-            // A hypervisor that is not itself any more must not be able to make us wait.
-            rustix::io::ioctl_fionbio(file, true).map_err(|error| Protocol::ReqHandlerError(error.into()))?;
-        }
-        self.change(u32::from(index), |ring, _| {
-            ring.call = file;
-            Ok(())
-        })
+        self.change(u32::from(index), |ring, _| ring.call.set(file))
     }
 
     fn set_vring_err(&self, _: u8, _: Option<File>) -> Result<()> {
@@ -274,7 +295,9 @@ impl VhostUserBackendReqHandler for Device {
     }
 
     fn get_protocol_features(&self) -> Result<VhostUserProtocolFeatures> {
-        Ok(VhostUserProtocolFeatures::REPLY_ACK | VhostUserProtocolFeatures::LOG_SHMFD)
+        Ok(VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::LOG_SHMFD
+            | VhostUserProtocolFeatures::MQ)
     }
 
     fn set_protocol_features(&self, _: u64) -> Result<()> {
@@ -282,7 +305,7 @@ impl VhostUserBackendReqHandler for Device {
     }
 
     fn get_queue_num(&self) -> Result<u64> {
-        Ok(1)
+        Ok(PAIRS as u64)
     }
 
     fn set_vring_enable(&self, index: u32, enable: bool) -> Result<()> {

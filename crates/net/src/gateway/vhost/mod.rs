@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  hypervisor ── Unix socket: memory, rings, eventfds ──► control ─┐
-//!                                                               device (two rings)
+//!                                                               device (pairs of rings)
 //!  guest ── kick ──► transmit ──► station                         ▲  │
 //!  guest ◄─ call ─── receive  ◄── outbound                        └──┘
 //! ```
@@ -15,15 +15,18 @@ mod device;
 mod enable;
 mod receive;
 mod ring;
+mod steering;
 #[cfg(test)]
 mod tests;
 mod transmit;
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -61,9 +64,11 @@ pub(super) async fn run(
 ) -> Ended {
     #[expect(clippy::arc_with_non_send_sync, reason = "the crate's handler asks for an Arc, on one thread")]
     let device = Arc::new(Device::new(counters.clone()));
+    let take = RefCell::new(take);
+    let senders = (0..device::PAIRS).map(|pair| transmit::run(&device, pair, &take));
     tokio::select! {
         ended = control(stream, &device) => ended.err().unwrap_or(Ended::Closed),
-        () = transmit::run(&device, take) => Ended::Closed,
+        _ = join_all(senders) => Ended::Closed,
         () = receive::run(&device, outbound, taken) => Ended::Closed,
     }
 }

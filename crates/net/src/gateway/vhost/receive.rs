@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vm_memory::{Bytes as _, GuestMemoryMmap};
 
-use super::device::{Device, RECEIVE};
+use super::device::{Device, receive};
 use super::ring::{Broken, Ring};
 use crate::gateway::counters::{Counters, Reason};
 use crate::gateway::offload::{HEADER, header};
@@ -19,11 +19,14 @@ pub(super) async fn run(device: &Arc<Device>, outbound: &Outbound, taken: &mut T
     loop {
         outbound.take(taken).await;
         let partial = device.partial_checksums();
+        let pair = device.steering.borrow_mut().pair(taken.rest());
+        // A guest that stopped a pair still has the first one.
+        let pair = if device.runs(receive(pair)) { pair } else { 0 };
         let filled = taken.give(|rest| {
-            device.with(RECEIVE, |ring, memory| fill(ring, memory, rest, partial, &device.counters))
+            device.with(receive(pair), |ring, memory| fill(ring, memory, rest, partial, &device.counters))
         });
         if filled != Some(true) {
-            device.kicked(RECEIVE).await;
+            device.kicked(receive(pair)).await;
         }
     }
 }

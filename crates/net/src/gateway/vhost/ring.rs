@@ -4,7 +4,7 @@ use std::fs::File;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use dhow_vhost::{Log, Memory};
+use dhow_vhost::{Call, Log, Memory};
 use tokio::net::unix::pipe;
 use vhost::vhost_user::{Error as Protocol, Result};
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT as _, QueueT as _};
@@ -12,10 +12,6 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 /// Entries that a ring may have: what QEMU allows for a vhost-user device.
 pub(super) const SIZE: u16 = 1024;
-/// How often a guest is told after a ring was started, whether or not it seems to want that. In one of some fifty sleeps in the middle
-/// of traffic an emulated guest missed the interrupt for which it waited, although it was told once after the wake; by the rules of
-/// the ring it would never be told again. Each costs the guest one look at an empty ring.
-const INSIST: u8 = 32;
 /// Descriptors that one chain may have: more than a frame of full size on pages of 4 KiB needs.
 const CHAIN: usize = 256;
 
@@ -55,11 +51,9 @@ pub(super) struct Ring {
     pub(super) queue: Queue,
     parts: Option<Parts>,
     pub(super) kick: Option<Rc<pipe::Receiver>>,
-    pub(super) call: Option<File>,
+    pub(super) call: Call,
     pub(super) enabled: bool,
     broken: bool,
-    /// How often the guest is still to be told whether or not it wants to know, since the ring was started.
-    insist: u8,
     /// Where to note what is written, if the hypervisor wants to know.
     pub(super) log: Option<Rc<Log>>,
     /// Of the chain that was looked at last; kept for its memory.
@@ -67,7 +61,8 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn new() -> Ring {
+    /// One that is not started.
+    pub(super) fn new(enabled: bool) -> Ring {
         let mut queue = Queue::default();
         // The only error is a size that is no power of two.
         if let Ok(sized) = Queue::new(SIZE) {
@@ -77,11 +72,9 @@ impl Ring {
             queue,
             parts: None,
             kick: None,
-            call: None,
-            // A ring that was not started does nothing, whatever this says.
-            enabled: true,
+            call: Call::default(),
+            enabled,
             broken: false,
-            insist: 0,
             log: None,
             pieces: Vec::with_capacity(CHAIN),
         }
@@ -89,7 +82,7 @@ impl Ring {
 
     #[cfg(test)]
     pub(super) fn for_test(queue: Queue) -> Ring {
-        Ring { queue, ..Ring::new() }
+        Ring { queue, ..Ring::new(true) }
     }
 
     /// Where the ring lies; takes effect at once.
@@ -115,7 +108,7 @@ impl Ring {
         let kick = pipe::Receiver::from_file_unchecked(kick).map_err(Protocol::ReqHandlerError)?;
         self.kick = Some(Rc::new(kick));
         self.broken = false;
-        self.insist = INSIST;
+        self.call.restarted();
         self.queue.set_ready(true);
         // Nothing is ever in flight between two messages, but the ring itself is the truth after a restore.
         if let Ok(used) = self.queue.used_idx(&memory.guest, Ordering::Acquire) {
@@ -172,19 +165,10 @@ impl Ring {
         Ok(())
     }
 
-    /// Tells the guest what was given back, if it wants to know. The first times always: a guest that woke may have missed what it
-    /// was told around its sleep, and would not ask again.
+    /// Tells the guest what was given back, if it wants to know.
     pub(super) fn notify(&mut self, memory: &GuestMemoryMmap) -> std::result::Result<(), Broken> {
         let wants = self.queue.needs_notification(memory).map_err(|_| Broken::Place)?;
-        let Some(call) = &self.call else { return Ok(()) };
-        let insists = self.insist > 0;
-        self.insist = self.insist.saturating_sub(1);
-        if insists || wants {
-            // It cannot be full before 2^64 notifications that nobody took, and then the guest is notified already.
-            if let Err(error) = rustix::io::write(call, &1_u64.to_ne_bytes()) {
-                tracing::debug!(%error, "notifying the guest");
-            }
-        }
+        self.call.notify(wants);
         Ok(())
     }
 

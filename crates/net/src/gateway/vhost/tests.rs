@@ -215,7 +215,7 @@ fn small_frames_cost_one_notification_together_and_large_ones_one_each() {
             (0..16).map(|n| descriptor(BUFFERS + n * 0x1_0000, 0x1_0000, WRITE, 0)).collect();
         let mut ring = ring(&memory, &buffers);
         let call = std::fs::File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
-        ring.call = Some(call.try_clone().unwrap());
+        ring.call.set(Some(call.try_clone().unwrap())).unwrap();
         let frame = vec![1; size];
         let frames = vec![&frame[..]; count];
         assert_eq!(received(&memory, &mut ring, &frames).0, Ok(true));
@@ -230,7 +230,7 @@ fn a_guest_without_buffers_is_told_of_what_it_has() {
     let memory = memory();
     let mut ring = ring(&memory, &[descriptor(BUFFERS, 0x1000, WRITE, 0)]);
     let call = std::fs::File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
-    ring.call = Some(call.try_clone().unwrap());
+    ring.call.set(Some(call.try_clone().unwrap())).unwrap();
     assert_eq!(received(&memory, &mut ring, &[&[1; 60], &[2; 60]]).0, Ok(false));
     assert_eq!(notifications(&call), 1);
 }

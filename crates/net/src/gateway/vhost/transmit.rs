@@ -1,11 +1,12 @@
 //! The ring on which the guest sends: each frame is copied out of the guest's memory once, then nothing that the guest does
 //! can change it.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use vm_memory::{Bytes as _, GuestMemoryMmap};
 
-use super::device::{Device, TRANSMIT};
+use super::device::{Device, transmit};
 use super::ring::{Broken, Ring};
 use crate::gateway::counters::{Counters, Reason};
 use crate::gateway::offload::HEADER;
@@ -16,15 +17,20 @@ const TURN: usize = 32;
 /// The largest frame: one that the guest left for us to cut may be as large as IP allows.
 const LARGEST: usize = ETHERNET + 0xffff;
 
-/// Hands every frame of the guest to `take`, for ever.
-pub(super) async fn run(device: &Arc<Device>, mut take: impl FnMut(&[u8])) {
+/// Hands every frame that the guest sends by this pair to `take`, for ever.
+pub(super) async fn run(device: &Arc<Device>, pair: usize, take: &RefCell<impl FnMut(&[u8])>) {
+    let ring = transmit(pair);
+    let mut take = |frame: &[u8]| {
+        device.steering.borrow_mut().sent(frame, pair);
+        take.borrow_mut()(frame);
+    };
     let mut buffer = vec![0; HEADER + LARGEST].into_boxed_slice();
     loop {
-        let turn = device
-            .with(TRANSMIT, |ring, memory| drain(ring, memory, &mut buffer, &mut take, &device.counters));
+        let turn =
+            device.with(ring, |ring, memory| drain(ring, memory, &mut buffer, &mut take, &device.counters));
         match turn {
             Some(true) => tokio::task::yield_now().await,
-            _ => device.kicked(TRANSMIT).await,
+            _ => device.kicked(ring).await,
         }
     }
 }

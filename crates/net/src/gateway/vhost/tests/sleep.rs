@@ -26,6 +26,10 @@ use crate::policy::Egress;
 const SIZE: u16 = 16;
 const RECEIVE: usize = 0;
 const SEND: usize = 1;
+/// Of the second pair.
+const RECEIVE_TOO: usize = 2;
+const SEND_TOO: usize = 3;
+const RINGS: usize = 4;
 /// Of virtio 1.2, 6: what every driver of today accepts.
 const VERSION_1: u64 = 1 << 32;
 /// The driver says after which entry it wants to be told.
@@ -43,7 +47,7 @@ const USED: u64 = 2;
 struct Sleeper {
     file: File,
     memory: GuestMemoryMmap,
-    available: [u16; 2],
+    available: [u16; RINGS],
 }
 
 impl Sleeper {
@@ -54,7 +58,7 @@ impl Sleeper {
         let offset = FileOffset::new(file.try_clone().unwrap(), 0);
         let memory =
             GuestMemoryMmap::from_ranges_with_files([(GuestAddress(0), MEMORY, Some(offset))]).unwrap();
-        Sleeper { file, memory, available: [0, 0] }
+        Sleeper { file, memory, available: [0; RINGS] }
     }
 
     /// Makes a buffer available.
@@ -80,24 +84,33 @@ impl Sleeper {
 
     /// Asks the gateway for an echo.
     fn ask(&mut self, sequence: u16) {
+        self.ask_by(SEND, sequence);
+    }
+
+    fn ask_by(&mut self, ring: usize, sequence: u16) {
         let pair = Pair::new(GUEST.into(), GATEWAY.into()).unwrap();
         let message = icmp::request(pair, Echo { identifier: 1, sequence, data: b"hello" });
         let packet = icmp::datagram(pair, 0, &message).to_vec().unwrap();
         let bytes = [&[0; HEADER][..], &GATEWAY_MAC, &GUEST_MAC, &[8, 0], &packet].concat();
-        let slot = u64::from(self.available[SEND] % SIZE);
-        self.memory.write_slice(&bytes, GuestAddress(BUFFERS + (16 + slot) * 0x1000)).unwrap();
-        self.offer(SEND, bytes.len(), 0);
+        let slot = u64::from(self.available[ring] % SIZE);
+        let buffer = BUFFERS + (ring as u64 * 16 + slot) * 0x1000;
+        self.memory.write_slice(&bytes, GuestAddress(buffer)).unwrap();
+        self.offer(ring, bytes.len(), 0);
     }
 
     /// Every echo that has come, in order.
     fn echoes(&self) -> Vec<u16> {
-        let used = part(RECEIVE, USED);
+        self.echoes_by(RECEIVE)
+    }
+
+    fn echoes_by(&self, ring: usize) -> Vec<u16> {
+        let used = part(ring, USED);
         let count: u16 = self.memory.read_obj(GuestAddress(used + 2)).unwrap();
         let echo = |index: u16| {
             let entry: [u32; 2] =
                 self.memory.read_obj(GuestAddress(used + 4 + u64::from(index) * 8)).unwrap();
             let mut frame = vec![0; entry[1] as usize];
-            let buffer = BUFFERS + u64::from(entry[0]) * 0x1000;
+            let buffer = BUFFERS + (ring as u64 * 16 + u64::from(entry[0])) * 0x1000;
             self.memory.read_slice(&mut frame, GuestAddress(buffer)).unwrap();
             let packet = IpPacket::parse(&frame[HEADER + ETHERNET..]).unwrap();
             let pair = Pair::new(packet.source, packet.destination).unwrap();
@@ -121,8 +134,8 @@ impl Sleeper {
 /// A hypervisor's end of a connection.
 struct Double {
     stream: UnixStream,
-    kicks: [File; 2],
-    calls: [File; 2],
+    kicks: [File; RINGS],
+    calls: [File; RINGS],
 }
 
 impl Double {
@@ -131,24 +144,37 @@ impl Double {
         let eventfd = || File::from(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
         let stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let double = Double { stream, kicks: [eventfd(), eventfd()], calls: [eventfd(), eventfd()] };
+        let eventfds = || std::array::from_fn(|_| eventfd());
+        let double = Double { stream, kicks: eventfds(), calls: eventfds() };
         double.tell(3, &[], None);
         double.tell(2, &(VERSION_1 | EVENT_INDEX).to_ne_bytes(), None);
         // One region: guest's address, size, hypervisor's address, offset in the file.
         let table = [1, 0, MEMORY as u64, at, 0].map(u64::to_ne_bytes);
         double.tell(5, table.as_flattened(), Some(guest.file.as_fd()));
         for ring in [RECEIVE, SEND] {
-            let number = ring as u32;
-            let state = |value: u32| [number, value].map(u32::to_ne_bytes);
-            double.tell(8, state(u32::from(SIZE)).as_flattened(), None);
-            double.tell(10, state(u32::from(bases[ring])).as_flattened(), None);
-            let places = [DESCRIPTORS, USED, AVAILABLE].map(|which| at + part(ring, which));
-            let address = [u64::from(number), places[0], places[1], places[2], 0].map(u64::to_ne_bytes);
-            double.tell(9, address.as_flattened(), None);
-            double.tell(13, &(ring as u64).to_ne_bytes(), Some(double.calls[ring].as_fd()));
-            double.tell(12, &(ring as u64).to_ne_bytes(), Some(double.kicks[ring].as_fd()));
+            double.ring(ring, at, bases[ring]);
         }
         double
+    }
+
+    /// Starts a ring where it stood.
+    fn ring(&self, ring: usize, at: u64, base: u16) {
+        let number = ring as u32;
+        let state = |value: u32| [number, value].map(u32::to_ne_bytes);
+        self.tell(8, state(u32::from(SIZE)).as_flattened(), None);
+        self.tell(10, state(u32::from(base)).as_flattened(), None);
+        let places = [DESCRIPTORS, USED, AVAILABLE].map(|which| at + part(ring, which));
+        let address = [u64::from(number), places[0], places[1], places[2], 0].map(u64::to_ne_bytes);
+        self.tell(9, address.as_flattened(), None);
+        self.tell(13, &(ring as u64).to_ne_bytes(), Some(self.calls[ring].as_fd()));
+        self.tell(12, &(ring as u64).to_ne_bytes(), Some(self.kicks[ring].as_fd()));
+    }
+
+    /// The guest uses its second pair, or no longer does.
+    fn second_pair(&self, on: bool) {
+        for ring in [RECEIVE_TOO, SEND_TOO] {
+            self.tell(18, [ring as u32, u32::from(on)].map(u32::to_ne_bytes).as_flattened(), None);
+        }
     }
 
     fn tell(&self, request: u32, body: &[u8], file: Option<BorrowedFd<'_>>) {
@@ -259,6 +285,39 @@ async fn a_guest_that_woke_is_told_more_than_once_though_it_does_not_ask() {
         until("it was told", || notifications(&double.calls[RECEIVE]) > 0).await;
     }
     guest.echoed(&[1, 2, 3, 4, 5]).await;
+    gateway.stop().await;
+}
+
+/// Issue 3, "round trip": who asks alone by the second pair is answered there, while the guest has one; nobody else is.
+#[tokio::test]
+async fn one_conversation_is_answered_by_the_pair_that_it_asks_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("net.sock");
+    let gateway = start(&socket);
+    let mut guest = Sleeper::new("dhow-sleeper-pairs");
+    guest.offer_room(16);
+    (0..16).for_each(|_| guest.offer(RECEIVE_TOO, 0x1000, WRITE));
+    let double = Double::start(&socket, &guest, 0x7000_0000, [0, 0]);
+    [RECEIVE_TOO, SEND_TOO].into_iter().for_each(|ring| double.ring(ring, 0x7000_0000, 0));
+    double.second_pair(true);
+    let came = |guest: &Sleeper| (guest.echoes().len(), guest.echoes_by(RECEIVE_TOO).len());
+    for sequence in 1..=12_u16 {
+        guest.ask_by(SEND_TOO, sequence);
+        double.kick(SEND_TOO);
+        let all = usize::from(sequence);
+        until("it was answered", || came(&guest).0 + came(&guest).1 == all).await;
+    }
+    let (first, second) = came(&guest);
+    assert!(first >= 4 && second >= 4 && first + second == 12, "{first} {second}");
+    double.second_pair(false);
+    for sequence in 13..=16 {
+        guest.ask(sequence);
+        double.kick(SEND);
+        let before = first + usize::from(sequence) - 12;
+        until("it was answered", || came(&guest).0 == before).await;
+    }
+    assert_eq!(came(&guest), (first + 4, second));
+    assert_eq!(gateway.handle().metrics().drops.len(), 0);
     gateway.stop().await;
 }
 

@@ -31,10 +31,11 @@ const SERVE_OUTER: &str = "ip address add 10.0.3.15/24 dev eth1 && ip link set e
                            ip address add 10.0.4.15/24 dev eth2 && ip link set eth2 mtu 65520 up; \
                            socat TCP-LISTEN:5107,fork,reuseaddr,nodelay PIPE & exec iperf3 -s -p 5301";
 
-/// All devices interrupt the same virtual processor. The kernel spreads them, and a packet that comes in where its program does not run
-/// costs waking the other processor, so that the order of the devices would decide over round trips.
+/// All devices interrupt the same virtual processor with their first queues. The kernel spreads them, and a packet that comes in where
+/// its program does not run costs waking the other processor, so that the order of the devices would decide over round trips. A further
+/// queue stays with the processor that it is for.
 const INTERRUPTS: &str =
-    "for device in /proc/irq/*/virtio*-input.*; do echo 1 > ${device%/*}/smp_affinity || exit; done";
+    "for device in /proc/irq/*/virtio*-input.0; do echo 1 > ${device%/*}/smp_affinity || exit; done";
 
 /// The machine, the ways to its container, and what runs beside it.
 pub struct Rig {

@@ -1,0 +1,185 @@
+//! Which pair of queues carries a frame to the guest.
+//!
+//! The guest has a pair for each of its processors, and what a program sends leaves by the pair of the processor that it runs on. An
+//! answer that comes by the same pair wakes no other processor, which in an emulated guest is much of a small question's round trip.
+//! Where more is under way, program and packets would share that processor while the others rest. So one conversation that has the
+//! line to itself is answered where it was asked, and all else goes by the first pair.
+
+use std::net::IpAddr;
+
+use crate::gateway::ip::{IpPacket, protocol};
+use crate::gateway::outbound::{ETHERNET, PREFIX};
+use crate::packet::word;
+
+/// The largest frames of a conversation of questions and answers, bytes.
+const SMALL: usize = 2048;
+/// After so many of its frames in a row, both ways, a conversation has the line to itself.
+const ALONE: u8 = 8;
+
+/// An end of a conversation; without ports, 0.
+type End = (IpAddr, u16);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Conversation {
+    protocol: u8,
+    guest: End,
+    other: End,
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    ToGuest,
+    FromGuest,
+}
+
+/// What was under way last.
+#[derive(Debug, Default)]
+pub(super) struct Steering {
+    last: Option<Conversation>,
+    /// How many frames in a row were the last conversation's, up to [`ALONE`].
+    row: u8,
+    /// Where the guest sent the last of them.
+    pair: usize,
+}
+
+impl Steering {
+    /// The guest sent this frame by that pair.
+    pub(super) fn sent(&mut self, frame: &[u8], pair: usize) {
+        self.note(frame, Way::FromGuest);
+        self.pair = pair;
+    }
+
+    /// The pair by which these frames, each behind its length, go to the guest together.
+    pub(super) fn pair(&mut self, mut frames: &[u8]) -> usize {
+        if frames.len() > SMALL {
+            (self.last, self.row) = (None, 0);
+            return 0;
+        }
+        let mut alone = true;
+        while let Some((prefix, rest)) = frames.split_first_chunk::<PREFIX>() {
+            let (frame, rest) = rest.split_at(rest.len().min(u32::from_be_bytes(*prefix) as usize));
+            self.note(frame, Way::ToGuest);
+            alone &= self.row == ALONE;
+            frames = rest;
+        }
+        if alone { self.pair } else { 0 }
+    }
+
+    fn note(&mut self, frame: &[u8], way: Way) {
+        let now = if frame.len() > SMALL { None } else { conversation(frame, way) };
+        if now.is_some() && now == self.last {
+            self.row = self.row.saturating_add(1).min(ALONE);
+        } else {
+            (self.last, self.row) = (now, 0);
+        }
+    }
+}
+
+fn conversation(frame: &[u8], way: Way) -> Option<Conversation> {
+    let packet = IpPacket::parse(frame.get(ETHERNET..)?).ok()?;
+    let ports = match packet.protocol {
+        protocol::TCP | protocol::UDP if !packet.fragment => {
+            (word(packet.payload, 0)?, word(packet.payload, 2)?)
+        }
+        _ => (0, 0),
+    };
+    let (from, to) = ((packet.source, ports.0), (packet.destination, ports.1));
+    let (guest, other) = match way {
+        Way::ToGuest => (to, from),
+        Way::FromGuest => (from, to),
+    };
+    Some(Conversation { protocol: packet.protocol, guest, other })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUEST: [u8; 4] = [198, 19, 68, 2];
+    const OTHER: [u8; 4] = [198, 19, 68, 1];
+
+    /// A TCP frame with so many bytes behind its ports.
+    fn frame(from: ([u8; 4], u16), to: ([u8; 4], u16), bytes: usize) -> Vec<u8> {
+        let mut frame = vec![0; ETHERNET];
+        let length = u16::try_from(24 + bytes).unwrap();
+        frame.extend([0x45, 0]);
+        frame.extend(length.to_be_bytes());
+        frame.extend([0, 0, 0, 0, 64, protocol::TCP, 0, 0]);
+        frame.extend(from.0);
+        frame.extend(to.0);
+        frame.extend(from.1.to_be_bytes());
+        frame.extend(to.1.to_be_bytes());
+        frame.extend(vec![0; bytes]);
+        frame
+    }
+
+    fn question(port: u16, bytes: usize) -> Vec<u8> {
+        let frame = frame((OTHER, port), (GUEST, 80), bytes);
+        [&u32::try_from(frame.len()).unwrap().to_be_bytes()[..], &frame].concat()
+    }
+
+    fn answer(port: u16, bytes: usize) -> Vec<u8> {
+        frame((GUEST, 80), (OTHER, port), bytes)
+    }
+
+    /// A steering that has seen this conversation alone, which the guest has by this pair.
+    fn talked(port: u16, pair: usize) -> Steering {
+        let mut steering = Steering::default();
+        for _ in 0..ALONE {
+            steering.pair(&question(port, 10));
+            steering.sent(&answer(port, 10), pair);
+        }
+        steering
+    }
+
+    /// Issue 3: "round trip not above QEMU's".
+    #[test]
+    fn a_conversation_that_has_the_line_to_itself_is_answered_where_it_was_asked() {
+        let mut steering = talked(1000, 1);
+        assert_eq!(steering.pair(&question(1000, 10)), 1);
+        // The guest's program moved to another processor.
+        steering.sent(&answer(1000, 10), 0);
+        assert_eq!(steering.pair(&question(1000, 10)), 0);
+    }
+
+    #[test]
+    fn a_conversation_that_began_just_now_goes_by_the_first_pair() {
+        let mut steering = Steering::default();
+        for row in 0..ALONE {
+            assert_eq!(steering.pair(&question(1000, 10)), 0, "{row}");
+            steering.row = row;
+            steering.sent(&[0; 60], 1);
+        }
+    }
+
+    #[test]
+    fn conversations_side_by_side_go_by_the_first_pair() {
+        let mut steering = talked(1000, 1);
+        assert_eq!(steering.pair(&[question(1000, 10), question(1001, 10)].concat()), 0);
+        for _ in 0..20 {
+            for port in [1000, 1001] {
+                assert_eq!(steering.pair(&question(port, 10)), 0);
+                steering.sent(&answer(port, 10), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn much_at_once_goes_by_the_first_pair_whichever_way_it_goes() {
+        let mut steering = talked(1000, 1);
+        assert_eq!(steering.pair(&question(1000, 4000)), 0);
+        assert_eq!(steering.pair(&question(1000, 10)), 0);
+        let mut steering = talked(1000, 1);
+        steering.sent(&answer(1000, 4000), 1);
+        assert_eq!(steering.pair(&question(1000, 10)), 0);
+    }
+
+    #[test]
+    fn whatever_is_no_packet_goes_by_the_first_pair() {
+        let mut steering = talked(1000, 1);
+        for bytes in [&[0, 0, 0, 60][..], &[0, 0, 0, 3, 1, 2, 3], &[0, 0, 0, 0], &[9]] {
+            steering.pair(bytes);
+        }
+        assert_eq!(steering.pair(&[0, 0, 0, 20, 1, 2, 3]), 0);
+    }
+}
