@@ -3,7 +3,8 @@
 //! (ready, and refuses to stop at all), `idle` (ready, and no container runs), `restless` (ready, and cannot be put to sleep), `frail`
 //! (ready, and dies when it is woken), `spoiled` (ready, and what it slept as cannot be used), `unwell` (ready, no container runs, and
 //! soon something in it does not answer). Behind its channel stands a dockerd that has one container, named as the machine; a dial
-//! wakes a machine that sleeps. Each start is a byte more in the file `starts`, each wake one in `wakes`.
+//! wakes a machine that sleeps. Each start is a byte more in the file `starts`, each wake one in `wakes`; the last limit of
+//! the memory is in `limited`.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -15,8 +16,9 @@ use dhow_home::{Home, LastEnd, MachineDir, launch, socket};
 use dhow_model::{Failure, MachineName};
 use dhow_proto::supervisor::supervisor_server::{Supervisor, SupervisorServer};
 use dhow_proto::supervisor::{
-    GrowDiskReply, GrowDiskRequest, MachineStatus, Phase, PortsReply, PortsRequest, ResumeReply,
-    ResumeRequest, Sleep, StatusRequest, StopReply, StopRequest, SuspendReply, SuspendRequest, WatchRequest,
+    GrowDiskReply, GrowDiskRequest, LimitMemoryReply, LimitMemoryRequest, MachineStatus, Phase, PortsReply,
+    PortsRequest, ResumeReply, ResumeRequest, Sleep, StatusRequest, StopReply, StopRequest, SuspendReply,
+    SuspendRequest, WatchRequest,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
@@ -107,6 +109,16 @@ impl Supervisor for Fake {
 
     async fn grow_disk(&self, _: Request<GrowDiskRequest>) -> Result<Response<GrowDiskReply>, Status> {
         Err(Status::failed_precondition("it has no disk that could grow"))
+    }
+
+    async fn limit_memory(
+        &self,
+        request: Request<LimitMemoryRequest>,
+    ) -> Result<Response<LimitMemoryReply>, Status> {
+        let bytes = request.into_inner().bytes;
+        std::fs::write(self.dir.path().join("limited"), bytes.to_string())?;
+        self.status.send_modify(|status| status.memory_total_bytes = bytes);
+        Ok(Response::new(LimitMemoryReply {}))
     }
 
     async fn suspend(&self, request: Request<SuspendRequest>) -> Result<Response<SuspendReply>, Status> {

@@ -155,6 +155,47 @@ async fn a_machine_that_drifted_is_restarted_with_its_new_description() {
     down(&engine, false).await.unwrap();
 }
 
+/// Issue 5: "the guest's limit follows configuration without a reboot where the hypervisor can", for the next daemon and the next boot as
+/// well.
+#[tokio::test(flavor = "multi_thread")]
+async fn less_memory_is_a_limit_and_more_than_it_booted_with_a_new_boot() {
+    let scene = Scene::new("ready");
+    let engine = scene.open();
+    up(&engine, spec()).await.unwrap();
+    let limited = scene.home.machine(&MachineName::native()).path().join("limited");
+    let told =
+        || std::fs::read_to_string(&limited).ok().and_then(|bytes| bytes.parse().ok()).map(Size::bytes);
+    let asked = |gib| MachineSpec { memory: Size::gib(gib), ..spec() };
+    let before = supervisor_pid(&reach(&engine, State::Running).await);
+    assert!(up(&engine, asked(1)).await.unwrap().changed);
+    assert!(!up(&engine, asked(1)).await.unwrap().changed);
+    let now = reach(&engine, State::Running).await;
+    assert_eq!((supervisor_pid(&now), told()), (before, Some(Size::gib(1))));
+    assert_eq!(now.spec, Some(asked(1)));
+    drop(engine);
+    let engine = scene.open();
+    assert!(!up(&engine, asked(1)).await.unwrap().changed);
+    std::fs::remove_file(&limited).unwrap();
+    kill(before);
+    let mut watched = engine.handle(Role::Native).watch();
+    let anew = watched
+        .wait_for(|s| s.state == Some(State::Running) && ![0, before].contains(&s.status.supervisor_pid));
+    let anew = tokio::time::timeout(LONG, anew).await.unwrap().unwrap().clone();
+    let deadline = Instant::now() + LONG;
+    while told() != Some(Size::gib(1)) {
+        assert!(Instant::now() < deadline, "{:?}", told());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(up(&engine, asked(2)).await.unwrap().changed);
+    assert_eq!((supervisor_pid(&native(&engine).await), told()), (supervisor_pid(&anew), Some(Size::gib(2))));
+    assert!(up(&engine, asked(3)).await.unwrap().changed);
+    let more = reach(&engine, State::Running).await;
+    assert_ne!(supervisor_pid(&more), supervisor_pid(&anew));
+    assert_eq!(more.spec, Some(asked(3)));
+    assert!(!scene.home.machine(&MachineName::native()).memory_limit().exists());
+    down(&engine, false).await.unwrap();
+}
+
 /// Spec 6.3: a supervisor that is killed is noticed, reported and replaced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_whose_supervisor_is_killed_comes_back_by_itself() {

@@ -10,8 +10,8 @@ use dhow_model::{Failure, MachineName, Purpose};
 use dhow_proto::MESSAGE_LIMIT;
 use dhow_proto::supervisor::supervisor_client::SupervisorClient;
 use dhow_proto::supervisor::{
-    GrowDiskRequest, MachineStatus, PortsRequest, PublishedPort, ResumeReply, ResumeRequest, StatusRequest,
-    StopReply, StopRequest, SuspendReply, SuspendRequest, WatchRequest,
+    GrowDiskRequest, LimitMemoryRequest, MachineStatus, PortsRequest, PublishedPort, ResumeReply,
+    ResumeRequest, StatusRequest, StopReply, StopRequest, SuspendReply, SuspendRequest, WatchRequest,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -25,7 +25,7 @@ use crate::{Error, Result};
 const LAUNCH: Duration = Duration::from_secs(15);
 /// For a supervisor to answer a question.
 const QUESTION: Duration = Duration::from_secs(5);
-/// For the hypervisor to make a disk larger.
+/// For the hypervisor to make a disk larger, or to take a limit of memory.
 const GROW: Duration = Duration::from_secs(20);
 /// For a supervisor to end after its machine is off.
 const END: Duration = Duration::from_secs(10);
@@ -119,6 +119,16 @@ impl Supervisor {
         let mut client = self.client.clone();
         let answer = tokio::time::timeout(GROW, client.grow_disk(GrowDiskRequest { bytes })).await;
         answer.map_err(|_| self.silent("grow_disk", GROW))?.map(drop).map_err(|s| self.refused(&s))
+    }
+
+    /// Lets the guest of a machine that is awake use so much of its memory.
+    ///
+    /// # Errors
+    /// When the hypervisor refuses, or the supervisor does not answer in time.
+    pub async fn limit_memory(&self, bytes: u64) -> Result<()> {
+        let mut client = self.client.clone();
+        let answer = tokio::time::timeout(GROW, client.limit_memory(LimitMemoryRequest { bytes })).await;
+        answer.map_err(|_| self.silent("limit_memory", GROW))?.map(drop).map_err(|s| self.refused(&s))
     }
 
     /// The machine's published ports.

@@ -283,6 +283,12 @@ impl MachineDir {
         self.dir.join("wanted")
     }
 
+    /// How much of the memory that it booted with the machine may use, bytes; absent where that is all of it.
+    #[must_use]
+    pub fn memory_limit(&self) -> PathBuf {
+        self.dir.join("memory-limit")
+    }
+
     /// The data disk's image, sparse.
     #[must_use]
     pub fn data_image(&self) -> PathBuf {

@@ -98,6 +98,13 @@ pub trait Running: Send + Sync {
     /// When there is no such disk, or the hypervisor refuses.
     async fn resize_disk(&mut self, serial: &str, bytes: u64) -> Result<()>;
 
+    /// Lets the guest use so many bytes of its memory, at most all of it. Answers at once; the guest gives back what it can, and the
+    /// rest as it gets free.
+    ///
+    /// # Errors
+    /// When the hypervisor refuses.
+    async fn limit_memory(&mut self, bytes: u64) -> Result<()>;
+
     /// Presses the machine's power button: a request that the guest may ignore.
     async fn power_button(&mut self) -> Result<()>;
 

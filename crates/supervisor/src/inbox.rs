@@ -19,6 +19,8 @@ pub enum Request {
     Stop(Stop),
     /// Make its data disk larger.
     Grow(Grow),
+    /// Limit its memory.
+    Limit(Limit),
     /// Put it to sleep.
     Suspend(Suspend),
     /// Wake it.
@@ -42,6 +44,15 @@ pub struct Stop {
 #[derive(Debug)]
 pub struct Grow {
     /// Its new size.
+    pub bytes: u64,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<()>>,
+}
+
+/// A request to let the guest use so much of its memory, answered when the hypervisor has taken it.
+#[derive(Debug)]
+pub struct Limit {
+    /// At most what it booted with.
     pub bytes: u64,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<()>>,
@@ -155,6 +166,7 @@ mod tests {
             Request::Stop(stop) if stop.force => "force".to_owned(),
             Request::Stop(_) => "stop".to_owned(),
             Request::Grow(grow) => format!("grow {}", grow.bytes),
+            Request::Limit(limit) => format!("limit {}", limit.bytes),
             Request::Suspend(_) => "suspend".to_owned(),
             Request::Resume(_) => "resume".to_owned(),
         }

@@ -106,7 +106,7 @@ async fn refuse_to_sleep(inbox: &mut Inbox) -> Stop {
             Request::Stop(stop) => return stop,
             Request::Suspend(asked) => refuse(asked, "the machine is still starting"),
             Request::Resume(asked) => resumed(asked, ResumeReply::default()),
-            grow @ Request::Grow(_) => inbox.keep(grow),
+            later @ (Request::Grow(_) | Request::Limit(_)) => inbox.keep(later),
         }
     }
 }
@@ -245,6 +245,10 @@ async fn sleep(
             other @ Request::Grow(_) => {
                 inbox.put_back(other);
                 break ("its disk grows".to_owned(), None);
+            }
+            other @ Request::Limit(_) => {
+                inbox.put_back(other);
+                break ("the limit of its memory changes".to_owned(), None);
             }
         }
     };

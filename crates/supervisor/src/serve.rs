@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use dhow_proto::supervisor::supervisor_server::{Supervisor, SupervisorServer};
 use dhow_proto::supervisor::{
-    GrowDiskReply, GrowDiskRequest, MachineStatus, PortsReply, PortsRequest, ResumeReply, ResumeRequest,
-    StatusRequest, StopReply, StopRequest, SuspendReply, SuspendRequest, WatchRequest,
+    GrowDiskReply, GrowDiskRequest, LimitMemoryReply, LimitMemoryRequest, MachineStatus, PortsReply,
+    PortsRequest, ResumeReply, ResumeRequest, StatusRequest, StopReply, StopRequest, SuspendReply,
+    SuspendRequest, WatchRequest,
 };
 use dhow_proto::{DESCRIPTORS, MESSAGE_LIMIT};
 use tokio::net::UnixListener;
@@ -16,14 +17,14 @@ use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::inbox::{self, Grow, Resume, Stop, Suspend};
+use crate::inbox::{self, Grow, Limit, Resume, Stop, Suspend};
 use crate::network::View;
 use crate::ports;
 
 /// For a graceful stop when the request names no limit.
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 /// For the machine's owner to take a request that the hypervisor answers at once.
-const GROW_LIMIT: Duration = Duration::from_secs(15);
+const PROMPT_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the API is served from.
 pub struct Service {
@@ -49,6 +50,16 @@ impl Service {
         let ending = || Status::unavailable("the supervisor is ending");
         self.requests.send(request(reply)).await.map_err(|_| ending())?;
         answer.await.map_err(|_| ending())
+    }
+
+    /// The same for what the hypervisor of a machine that runs does at once.
+    async fn ask_promptly(
+        &self,
+        request: impl FnOnce(oneshot::Sender<crate::Result<()>>) -> inbox::Request,
+    ) -> Result<(), Status> {
+        let late = |_| Status::deadline_exceeded("the machine is not running");
+        let done = tokio::time::timeout(PROMPT_LIMIT, self.ask(request)).await.map_err(late)??;
+        done.map_err(|error| Status::failed_precondition(error.to_string()))
     }
 }
 
@@ -115,11 +126,17 @@ impl Supervisor for Service {
     async fn grow_disk(&self, request: Request<GrowDiskRequest>) -> Result<Response<GrowDiskReply>, Status> {
         let bytes = request.into_inner().bytes;
         // One that is not taken in time waits for a machine that starts or stops: it grows at the next start.
-        let asked = self.ask(|reply| inbox::Request::Grow(Grow { bytes, reply }));
-        let late = |_| Status::deadline_exceeded("the machine is not running");
-        let done = tokio::time::timeout(GROW_LIMIT, asked).await.map_err(late)??;
-        done.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        self.ask_promptly(|reply| inbox::Request::Grow(Grow { bytes, reply })).await?;
         Ok(Response::new(GrowDiskReply {}))
+    }
+
+    async fn limit_memory(
+        &self,
+        request: Request<LimitMemoryRequest>,
+    ) -> Result<Response<LimitMemoryReply>, Status> {
+        let bytes = request.into_inner().bytes;
+        self.ask_promptly(|reply| inbox::Request::Limit(Limit { bytes, reply })).await?;
+        Ok(Response::new(LimitMemoryReply {}))
     }
 
     async fn ports(&self, _: Request<PortsRequest>) -> Result<Response<PortsReply>, Status> {

@@ -20,7 +20,7 @@ use tokio::time::Instant as Deadline;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Heard;
-use crate::inbox::{Grow, Inbox, Request, Stop, Suspend};
+use crate::inbox::{Grow, Inbox, Limit, Request, Stop, Suspend};
 use crate::prepare::Reach;
 use crate::session::Session;
 use crate::start::{Place, Started};
@@ -123,6 +123,10 @@ impl Machine {
                     self.grow(grow).await;
                     Ok(())
                 }
+                Next::Asked(Request::Limit(limit)) => {
+                    self.limit(limit).await;
+                    Ok(())
+                }
                 Next::Running(containers) => {
                     status.containers(containers);
                     Ok(())
@@ -161,6 +165,17 @@ impl Machine {
         }
         if grow.reply.send(done).is_err() {
             tracing::debug!("whoever asked for a larger disk did not wait for the answer");
+        }
+    }
+
+    /// Lets the guest use so much of its memory.
+    async fn limit(&mut self, limit: Limit) {
+        let done = self.running.limit_memory(limit.bytes).await.map_err(Error::from);
+        if let Err(error) = &done {
+            tracing::warn!(%error, bytes = limit.bytes, "the guest's memory was not limited");
+        }
+        if limit.reply.send(done).is_err() {
+            tracing::debug!("whoever asked for another limit of memory did not wait for the answer");
         }
     }
 

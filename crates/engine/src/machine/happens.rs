@@ -49,6 +49,8 @@ impl Machine {
                 if let Err(error) = record::clear(&self.dir) {
                     tracing::warn!(machine = %self.name, %error, "the record of what was in the machine is still there");
                 }
+                // It booted with all of its memory, or was limited otherwise when it fell asleep.
+                self.limit_again();
             }
             Move::Saved => self.ready_since = None,
             _ => {}

@@ -5,6 +5,7 @@
 mod apart;
 mod asleep;
 mod happens;
+mod limit;
 mod phases;
 mod seen;
 
@@ -15,7 +16,7 @@ use dhow_home::{Home, MachineDir, atomic};
 use dhow_model::drift::Drift;
 use dhow_model::lifecycle::Event as Move;
 use dhow_model::sleep::Decision;
-use dhow_model::{Failure, Lifecycle, MachineName, MachineSpec, Placement, Purpose, Role, State};
+use dhow_model::{Failure, Lifecycle, MachineName, MachineSpec, Placement, Purpose, Role, Size, State};
 use dhow_proto::supervisor::{MachineStatus, StopReply, SuspendRequest};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -85,6 +86,8 @@ pub(crate) struct Machine {
     dir: MachineDir,
     lifecycle: Lifecycle,
     spec: Option<MachineSpec>,
+    /// How much of its memory it may use, where that was ever changed since it was made.
+    limit: Option<Size>,
     /// What it is booted for.
     purpose: Purpose,
     supervisor: Option<Supervised>,
@@ -139,6 +142,7 @@ impl Machine {
             dir,
             lifecycle: Lifecycle::absent(),
             spec: None,
+            limit: None,
             purpose: Purpose::Serve,
             supervisor: None,
             found: false,
@@ -165,6 +169,7 @@ impl Machine {
             Ok(text) => match serde_json::from_slice(&text) {
                 Ok(spec) => {
                     self.spec = Some(spec);
+                    self.limit = self.limit_written();
                     self.lifecycle = Lifecycle::found();
                 }
                 Err(error) => {
@@ -271,9 +276,10 @@ impl Machine {
         timeline: Timeline,
         report: &Reporter,
     ) -> Result<Option<bool>> {
+        let (spec, changed) = self.limited(spec, report).await?;
         let decided = decide::up(self.lifecycle.state(), self.spec.as_ref(), &spec);
         match decided.map_err(|shrink| Error::DiskWouldShrink { role: self.role, shrink })? {
-            Action::Nothing => return Ok(Some(false)),
+            Action::Nothing => return Ok(Some(changed)),
             Action::Wait => {
                 report.step(format!("waiting for {}, which is starting", self.name));
                 return Ok(None);
@@ -305,6 +311,7 @@ impl Machine {
             Action::Start(drift) => tell(report, &drift),
         }
         self.make(spec)?;
+        self.unlimited()?;
         self.purpose = Purpose::Serve;
         self.timeline = timeline;
         report.step(format!("starting {}", self.name));

@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use dhow_model::lifecycle::Event as Move;
-use dhow_model::{Failure, State};
+use dhow_model::{Failure, MachineSpec, State};
 
 use super::{Machine, answer};
 use crate::ready::{self, Circumstances};
@@ -43,7 +43,7 @@ impl Machine {
         let state = self.lifecycle.state();
         self.snapshot.send_modify(|s| {
             s.state = Some(state);
-            s.spec.clone_from(&self.spec);
+            s.spec = self.spec.clone().map(|spec| MachineSpec { memory: self.memory(&spec), ..spec });
             s.retries = self.retries.count();
             s.timeline = self.timeline.steps();
             if !matches!(state, State::Running | State::Idle) {

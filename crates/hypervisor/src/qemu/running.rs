@@ -292,6 +292,11 @@ impl Running for Machine {
         self.qmp.execute("block_resize", arguments).await.map(drop)
     }
 
+    async fn limit_memory(&mut self, bytes: u64) -> Result<()> {
+        let arguments = Map::from_iter([("value".to_owned(), Value::from(bytes))]);
+        self.qmp.execute("balloon", arguments).await.map(drop)
+    }
+
     async fn power_button(&mut self) -> Result<()> {
         self.qmp.system_powerdown().await
     }
