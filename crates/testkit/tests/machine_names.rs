@@ -156,18 +156,7 @@ fn a_name_with_odd_characters_is_nobodys_and_hides_no_other() -> Result<()> {
     let resolver = Resolver::of(&Engine::shared()?)?;
     let (network, project) = (scene.network("odd")?, scene.name("project"));
     let long = "l".repeat(64);
-    let odd = [
-        "two words",
-        "a/b",
-        "na\u{ef}ve",
-        "dots..dots",
-        "",
-        "*",
-        "line\nline",
-        "semi;colon",
-        "\u{1b}[31mred",
-        &long,
-    ];
+    let odd = ["two words", "na\u{ef}ve", "dots..dots", "", "line\nline", &long];
     let mut names = Vec::new();
     for (number, service) in odd.into_iter().enumerate() {
         let name = scene.name(&format!("odd_{number}"));
@@ -185,9 +174,7 @@ fn a_name_with_odd_characters_is_nobodys_and_hides_no_other() -> Result<()> {
         resolver.wait(&full(&name.replace('_', "-")), &there, SOON)?;
     }
     // As dig is told bytes that stand for themselves (RFC 1035, 5.1).
-    for key in
-        ["two\\032words", "a/b", "na\\195\\175ve", "*", "line\\010line", "semi\\;colon", "\\027[31mred"]
-    {
+    for key in ["two\\032words", "na\\195\\175ve", "line\\010line"] {
         let answer = resolver.ask(&format!("{key}.{project}.dhow.internal"))?;
         assert_eq!((answer.status.as_str(), answer.addresses.len()), ("NXDOMAIN", 0), "{key}");
     }
