@@ -104,6 +104,9 @@ pub enum Error {
     /// The file server has ended while its guest runs.
     #[error("the process that shares directories has ended; the machine starts again with a new one")]
     SharesEnded,
+    /// The gateway has failed while its guest runs.
+    #[error("the machine's network has failed; the machine starts again with a new one")]
+    NetworkEnded,
     /// The guest's kernel met an error in the data disk's file system, which takes no more writes.
     #[error("the data disk's file system met an error and takes no more writes; the next start checks it")]
     DataReadOnly,
@@ -175,6 +178,7 @@ impl Error {
             Self::BootStep { step, .. } if step == "data" => ("data-disk", "dhow disk check"),
             Self::BootStep { .. } => ("boot-failed", "read `dhow logs console`"),
             Self::Shares(_) | Self::SharesEnded => ("shares", "read `dhow logs supervisor`"),
+            Self::NetworkEnded => ("network", "read `dhow logs supervisor`"),
             Self::NotShared(_) => ("not-shared", "dhow config get files.shares"),
             Self::DataReadOnly => ("data-read-only", "dhow disk check"),
             Self::AgentVersion { .. } => ("agent-version", "run `dhow assets build`, then `dhow up`"),

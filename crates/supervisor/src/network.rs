@@ -161,6 +161,11 @@ impl Network {
         self.gateway.handle().wanted()
     }
 
+    /// Completes when the guest has no network any more, since its gateway failed.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.gateway.handle().ended()
+    }
+
     /// Closes every listener and connection.
     pub async fn stop(self) {
         self.publisher.stop().await;

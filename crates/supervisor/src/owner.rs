@@ -217,6 +217,11 @@ async fn sleep(
             () = ground.place.gate.wanted() => break ("a stream to the guest".to_owned(), None),
             () = rest.parked.wants_to_send() => break ("bytes on an open stream".to_owned(), None),
             () = ground.place.network.wanted() => break ("traffic from outside".to_owned(), None),
+            () = ground.place.network.ended() => {
+                // The next supervisor has another one, and wakes it.
+                tracing::error!("the network of the machine that sleeps has failed; its supervisor ends");
+                return Ok(State::Ended(Ended::Asleep));
+            }
         };
         match request {
             Request::Suspend(asked) => {

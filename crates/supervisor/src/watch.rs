@@ -66,6 +66,7 @@ enum Next {
     BootLimit,
     ChannelClosed(dhow_channel::Error),
     SharesEnded,
+    NetworkEnded,
 }
 
 impl Machine {
@@ -97,6 +98,7 @@ impl Machine {
         let mut last_heard = Instant::now();
         let mut running = place.network.running();
         running.mark_changed();
+        let mut network_end = std::pin::pin!(place.network.ended());
         loop {
             let booting = status.current_phase() == Phase::Booting;
             let next = tokio::select! {
@@ -107,6 +109,7 @@ impl Machine {
                 () = tokio::time::sleep_until(boot_limit), if booting => Next::BootLimit,
                 why = closed(self.mux.as_ref()) => Next::ChannelClosed(why),
                 () = shares_end.cancelled() => Next::SharesEnded,
+                () = &mut network_end => Next::NetworkEnded,
             };
             let verdict = match next {
                 Next::Exited(exit) => {
@@ -133,6 +136,8 @@ impl Machine {
                 }
                 // Every access to a shared file would wait for ever.
                 Next::SharesEnded => Err(Error::SharesEnded),
+                // It would be up, and nothing would reach it.
+                Next::NetworkEnded => Err(Error::NetworkEnded),
                 Next::BootLimit => {
                     Err(Error::NotReady { limit: place.limit, at: status.last_step(), console: Vec::new() })
                 }

@@ -32,6 +32,9 @@ pub(super) enum Command {
     Freeze(oneshot::Sender<()>),
     Thaw(oneshot::Sender<()>),
     EndFlows(oneshot::Sender<()>),
+    /// Whatever might be wrong in the gateway itself.
+    #[cfg(test)]
+    Panic,
 }
 
 /// A gateway, from any thread. A clone is the same gateway; what is asked of one that was stopped does nothing.
@@ -49,6 +52,12 @@ impl Handle {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.counters.metrics()
+    }
+
+    /// Completes when the gateway is no more, because it was stopped or failed: nothing reaches the guest then.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let commands = self.commands.clone();
+        async move { commands.closed().await }
     }
 
     /// Connects an accepted client to a service in the guest, under the client's own address where that is possible (4.5).
@@ -153,5 +162,44 @@ impl UdpForward {
         if self.closing.await.is_ok() {
             tracing::debug!("nothing is ever sent here");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dns::{Dns, Names, Upstreams};
+    use crate::gateway::{Gateway, Limits, Options};
+    use crate::policy::Egress;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn start(directory: &std::path::Path) -> Gateway {
+        let policy = Egress::new(dhow_model::egress::Policy::default()).unwrap();
+        let dns = Dns::new(Names::new(), Upstreams::fixed(Vec::new()), policy.clone());
+        let options = Options { host_loopback: true, policy, dns, limits: Limits::default() };
+        Gateway::start(UnixListener::bind(directory.join("net")).unwrap(), options).unwrap()
+    }
+
+    /// Spec 6.3: ready is what is true now, and a machine without its gateway is not.
+    #[tokio::test]
+    async fn a_gateway_that_fails_or_is_stopped_says_that_it_is_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let gateway = start(directory.path());
+        let handle = gateway.handle();
+        let early = tokio::time::timeout(Duration::from_millis(50), handle.ended()).await;
+        assert!(early.is_err(), "it lives");
+        handle.send(Command::Panic);
+        tokio::time::timeout(SOON, handle.ended()).await.unwrap();
+        gateway.stop().await;
+
+        let directory = tempfile::tempdir().unwrap();
+        let gateway = start(directory.path());
+        let handle = gateway.handle();
+        gateway.stop().await;
+        tokio::time::timeout(SOON, handle.ended()).await.unwrap();
     }
 }

@@ -327,6 +327,8 @@ async fn commands(mut inbox: mpsc::UnboundedReceiver<Command>, station: &Rc<Stat
             // Who asked is told by the drop of what they sent along.
             Command::Freeze(_done) => station.freeze(),
             Command::Thaw(_done) => station.thaw(),
+            #[cfg(test)]
+            Command::Panic => std::panic::panic_any("as the test wishes"),
             Command::EndFlows(_done) => {
                 station.end_all();
                 station.context.outbound.forget();
