@@ -116,7 +116,7 @@ impl Supervisor for Fake {
         request: Request<LimitMemoryRequest>,
     ) -> Result<Response<LimitMemoryReply>, Status> {
         let bytes = request.into_inner().bytes;
-        std::fs::write(self.dir.path().join("limited"), bytes.to_string())?;
+        dhow_home::atomic::write(&self.dir.path().join("limited"), bytes.to_string().as_bytes(), 0o600)?;
         self.status.send_modify(|status| status.memory_total_bytes = bytes);
         Ok(Response::new(LimitMemoryReply {}))
     }
