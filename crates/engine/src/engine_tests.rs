@@ -166,14 +166,15 @@ async fn less_memory_is_a_limit_and_more_than_it_booted_with_a_new_boot() {
     let told =
         || std::fs::read_to_string(&limited).ok().and_then(|bytes| bytes.parse().ok()).map(Size::bytes);
     let asked = |gib| MachineSpec { memory: Size::gib(gib), ..spec() };
-    let before = supervisor_pid(&reach(&engine, State::Running).await);
+    let before = supervisor_pid(&native(&engine).await);
     assert!(up(&engine, asked(1)).await.unwrap().changed);
     assert!(!up(&engine, asked(1)).await.unwrap().changed);
-    let now = reach(&engine, State::Running).await;
+    let now = native(&engine).await;
     assert_eq!((supervisor_pid(&now), told()), (before, Some(Size::gib(1))));
     assert_eq!(now.spec, Some(asked(1)));
     drop(engine);
     let engine = scene.open();
+    reach(&engine, State::Running).await;
     assert!(!up(&engine, asked(1)).await.unwrap().changed);
     std::fs::remove_file(&limited).unwrap();
     kill(before);
@@ -189,7 +190,7 @@ async fn less_memory_is_a_limit_and_more_than_it_booted_with_a_new_boot() {
     assert!(up(&engine, asked(2)).await.unwrap().changed);
     assert_eq!((supervisor_pid(&native(&engine).await), told()), (supervisor_pid(&anew), Some(Size::gib(2))));
     assert!(up(&engine, asked(3)).await.unwrap().changed);
-    let more = reach(&engine, State::Running).await;
+    let more = native(&engine).await;
     assert_ne!(supervisor_pid(&more), supervisor_pid(&anew));
     assert_eq!(more.spec, Some(asked(3)));
     assert!(!scene.home.machine(&MachineName::native()).memory_limit().exists());

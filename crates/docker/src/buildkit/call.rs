@@ -284,10 +284,9 @@ impl<B: Builder> Carrier<'_, B> {
         loop {
             tokio::select! {
                 done = &mut answering => return done,
-                ended = &mut sending, if !sent => {
-                    ended?;
-                    sent = true;
-                }
+                // Whoever answers before the request has ended may want no more of it (RFC 9113, 8.1): its answer is what counts. A
+                // client that gave up ends its answer, too.
+                _ended = &mut sending, if !sent => sent = true,
             }
         }
     }

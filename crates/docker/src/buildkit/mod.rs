@@ -15,6 +15,10 @@ mod message;
 mod refusal;
 mod wire;
 
+#[cfg(test)]
+#[path = "call_tests.rs"]
+mod call_tests;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -52,6 +52,8 @@ impl Machine {
         }
         tell(report, &[Drift { field: "memory", made: before.to_string(), asked: now.to_string() }]);
         self.write_limit(now)?;
+        // Whoever is answered finds the limit that was asked for.
+        self.publish();
         // One that starts or sleeps is told when it is ready.
         if let (Running | Idle, Some(supervised)) = (state, &self.supervisor) {
             report.step(format!("limiting the memory of {}", self.name));

@@ -1,5 +1,6 @@
-//! What a share costs beside the guest's own disk, in one container and in turns. QEMU's own 9p is not among them: the guest's
-//! kernel, Debian's for clouds, has no driver for it.
+//! What a share costs beside the guest's own disk, in one container and in turns; and beside QEMU's own 9p, in another guest.
+
+mod ninep;
 
 use dhow_testkit::{Engine, Error, Image, Result};
 
@@ -27,25 +28,40 @@ pub fn measure() -> Result<()> {
     let engine = Engine::start()?;
     Image::Busybox.ensure(engine.docker())?;
     println!("files: {FILES} files, {MEGABYTES} MB; milliseconds, medians of {ROUNDS}; share, disk, ratio");
-    let places = ["/share", "/disk"];
-    let mut took = STEPS.map(|_| [Spread::default(), Spread::default()]);
+    let mut took = Took::default();
     for _ in 0..ROUNDS {
-        for (place, column) in places.iter().zip(0..) {
-            for (times, time) in took.iter_mut().zip(round(&engine, place)?) {
-                times[column].add(time);
-            }
+        for (place, column) in ["/share", "/disk"].iter().zip(0..) {
+            took.add(column, &round(&engine, place)?);
         }
     }
-    for ((name, _), [share, disk]) in STEPS.iter().zip(&took) {
-        println!("  {name:<28} {share}  {disk}  {:6.1}", share.median() / disk.median());
-    }
+    took.print();
+    engine.down()?;
+    let took = ninep::measure()?;
+    println!("  in a guest with Debian's ordinary kernel, without containers; share, 9p, share by 9p");
+    took.print();
     Ok(())
 }
 
-/// One turn in one place: each step's milliseconds. What was looked at is forgotten by the guest between steps.
-fn round(engine: &Engine, place: &str) -> Result<Vec<f64>> {
-    let home = engine.home().with_file_name("user");
-    let share = format!("{}:/share", home.display());
+/// Each step's times in two places.
+#[derive(Default)]
+struct Took([[Spread; 2]; STEPS.len()]);
+
+impl Took {
+    fn add(&mut self, column: usize, times: &[f64]) {
+        for (step, time) in self.0.iter_mut().zip(times) {
+            step[column].add(*time);
+        }
+    }
+
+    fn print(&self) {
+        for ((name, _), [one, other]) in STEPS.iter().zip(&self.0) {
+            println!("  {name:<28} {one}  {other}  {:6.2}", one.median() / other.median());
+        }
+    }
+}
+
+/// A script that prints each step's milliseconds in `place`. What was looked at is forgotten by the guest between steps.
+fn script(place: &str) -> String {
     let mut script = format!("N={FILES}; M={MEGABYTES}; mkdir -p {place}/t; cd {place}/t; ");
     for (_, step) in STEPS {
         // Hundredths of a second since the guest's start: its clock has no finer one that a shell can read.
@@ -54,13 +70,24 @@ fn round(engine: &Engine, place: &str) -> Result<Vec<f64>> {
         );
         script.push_str(&format!("{step}; b=$(now); echo $(((b-a)*10)); "));
     }
-    let args = ["run", "--rm", "--privileged", "-v", &share, "-v", "bench:/disk", Image::Busybox.name()];
-    let said = engine.docker().run(args).arg("sh").arg("-c").arg(&script);
-    let said = said.limit(std::time::Duration::from_secs(600)).ok()?.text();
-    let times: Vec<f64> = said.lines().filter_map(|line| line.parse().ok()).collect();
+    script
+}
+
+/// The times that a script printed.
+fn times(said: &str) -> Result<Vec<f64>> {
+    let times: Vec<f64> = said.lines().filter_map(|line| line.trim().parse().ok()).collect();
     if times.len() == STEPS.len() {
         Ok(times)
     } else {
         Err(Error::Missing { what: format!("a time for each step in {said:?}"), hint: String::new() })
     }
+}
+
+/// One turn in one place.
+fn round(engine: &Engine, place: &str) -> Result<Vec<f64>> {
+    let home = engine.home().with_file_name("user");
+    let share = format!("{}:/share", home.display());
+    let args = ["run", "--rm", "--privileged", "-v", &share, "-v", "bench:/disk", Image::Busybox.name()];
+    let said = engine.docker().run(args).arg("sh").arg("-c").arg(script(place));
+    times(&said.limit(std::time::Duration::from_secs(600)).ok()?.text())
 }
