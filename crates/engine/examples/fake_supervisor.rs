@@ -1,6 +1,6 @@
 //! A supervisor without a machine, for the engine's tests: it takes the lock, serves the API, and does what the file `act` in
 //! the machine's directory says: `ready`, `fail`, `stuck` (never ready), `deaf` (ready, and ignores a graceful stop), `mute`
-//! (ready, and refuses to stop at all), `idle` (ready, and no container runs), `restless` (ready, and cannot be put to sleep), `frail`
+//! (ready, and refuses to stop at all), `idle` (ready, and no container runs), `restless` (ready, and can neither be put to sleep nor limited), `frail`
 //! (ready, and dies when it is woken), `spoiled` (ready, and what it slept as cannot be used), `unwell` (ready, no container runs, and
 //! soon something in it does not answer). Behind its channel stands a dockerd that has one container, named as the machine; a dial
 //! wakes a machine that sleeps. Each start is a byte more in the file `starts`, each wake one in `wakes`; the last limit of
@@ -116,6 +116,9 @@ impl Supervisor for Fake {
         request: Request<LimitMemoryRequest>,
     ) -> Result<Response<LimitMemoryReply>, Status> {
         let bytes = request.into_inner().bytes;
+        if self.act == "restless" {
+            return Err(Status::failed_precondition("it has no device that could"));
+        }
         dhow_home::atomic::write(&self.dir.path().join("limited"), bytes.to_string().as_bytes(), 0o600)?;
         self.status.send_modify(|status| status.memory_total_bytes = bytes);
         Ok(Response::new(LimitMemoryReply {}))

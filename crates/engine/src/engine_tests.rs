@@ -197,6 +197,20 @@ async fn less_memory_is_a_limit_and_more_than_it_booted_with_a_new_boot() {
     down(&engine, false).await.unwrap();
 }
 
+/// Spec 16.3: what did not come about is not noted as if it had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_the_hypervisor_refuses_is_told_each_time() {
+    let scene = Scene::new("restless");
+    let engine = scene.open();
+    up(&engine, spec()).await.unwrap();
+    for _ in 0..2 {
+        let refused = up(&engine, MachineSpec { memory: Size::gib(1), ..spec() }).await.unwrap_err();
+        assert!(refused.to_string().contains("it has no device that could"), "{refused}");
+    }
+    assert_eq!(native(&engine).await.spec, Some(spec()));
+    down(&engine, false).await.unwrap();
+}
+
 /// Spec 6.3: a supervisor that is killed is noticed, reported and replaced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_whose_supervisor_is_killed_comes_back_by_itself() {

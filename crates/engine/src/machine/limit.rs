@@ -52,15 +52,19 @@ impl Machine {
         }
         tell(report, &[Drift { field: "memory", made: before.to_string(), asked: now.to_string() }]);
         self.write_limit(now)?;
-        // Whoever is answered finds the limit that was asked for.
-        self.publish();
         // One that starts or sleeps is told when it is ready.
-        if let (Running | Idle, Some(supervised)) = (state, &self.supervisor) {
-            report.step(format!("limiting the memory of {}", self.name));
-            supervised.supervisor.limit_memory(now.as_bytes()).await?;
-            if now < before {
-                settle(&supervised.supervisor, now, report).await?;
-            }
+        let awake = self.supervisor.as_ref().filter(|_| matches!(state, Running | Idle));
+        let Some(supervisor) = awake.map(|supervised| supervised.supervisor.clone()) else {
+            return Ok((made, true));
+        };
+        report.step(format!("limiting the memory of {}", self.name));
+        if let Err(error) = supervisor.limit_memory(now.as_bytes()).await {
+            // It has what it had, and the next one who asks tries again.
+            self.write_limit(before)?;
+            return Err(error);
+        }
+        if now < before {
+            settle(&supervisor, now, report).await?;
         }
         Ok((made, true))
     }
@@ -110,6 +114,8 @@ impl Machine {
         let written = atomic::write(&path, limit.as_bytes().to_string().as_bytes(), 0o600);
         written.map_err(|source| Error::File { path, source })?;
         self.limit = Some(limit);
+        // Whoever is answered finds the limit that was asked for.
+        self.publish();
         Ok(())
     }
 }
