@@ -27,6 +27,10 @@ use crate::{Error, Result};
 
 /// For the guest's agent to answer the channel's first bytes.
 const CHANNEL: Duration = Duration::from_secs(60);
+/// For a hypervisor that was killed to be gone, after its lock is.
+const LETTING_GO: Duration = Duration::from_secs(3);
+/// Between two attempts meanwhile.
+const AGAIN: Duration = Duration::from_millis(100);
 /// How large a log of the machine may grow, and how many older ones are kept.
 const LOG_LIMIT: u64 = 8 << 20;
 const LOG_KEEP: u32 = 3;
@@ -206,6 +210,7 @@ impl Ground<'_> {
     /// When it does not start, or refuses the saved state.
     pub async fn hypervise(&self, memory: Option<Memory>, origin: Origin<'_>) -> Result<Started> {
         let mut refused = BTreeSet::new();
+        let began = Instant::now();
         loop {
             let reach = prepare::reach(self.place.home, self.place.spec, &refused)?;
             let hardware =
@@ -218,6 +223,11 @@ impl Ground<'_> {
                 Ok(running) => return Ok(Started { running, reach, memory }),
                 Err(dhow_hypervisor::Error::CidTaken(cid)) if refused.insert(cid) => {
                     tracing::info!(%cid, "the context ID is taken by another program; trying the next");
+                }
+                // The image's own lock is ours, so no other machine has it open: one that was killed is letting go of it.
+                Err(dhow_hypervisor::Error::DiskInUse { path }) if began.elapsed() < LETTING_GO => {
+                    tracing::info!(path = %path.display(), "the disk is still held by a process that ends; trying again");
+                    tokio::time::sleep(AGAIN).await;
                 }
                 Err(error) => return Err(error.into()),
             }
