@@ -1,7 +1,7 @@
 //! A supervisor without a machine, for the engine's tests: it takes the lock, serves the API, and does what the file `act` in
 //! the machine's directory says: `ready`, `fail`, `stuck` (never ready), `deaf` (ready, and ignores a graceful stop), `mute`
-//! (ready, and refuses to stop at all), `idle` (ready, and no container runs), `restless` (ready, and can neither be put to sleep nor limited), `frail`
-//! (ready, and dies when it is woken), `spoiled` (ready, and what it slept as cannot be used), `unwell` (ready, no container runs, and
+//! (ready, and refuses to stop at all), `idle` (ready, and no container runs), `restless` (ready, and can neither be put to sleep nor
+//! limited), `frail` (ready, and dies when it is woken), `spoiled` (ready, and what it slept as cannot be used), `unwell` (ready, no container runs, and
 //! soon something in it does not answer). Behind its channel stands a dockerd that has one container, named as the machine; a dial
 //! wakes a machine that sleeps. Each start is a byte more in the file `starts`, each wake one in `wakes`; the last limit of
 //! the memory is in `limited`.

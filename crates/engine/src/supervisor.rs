@@ -26,7 +26,7 @@ const LAUNCH: Duration = Duration::from_secs(15);
 /// For a supervisor to answer a question.
 const QUESTION: Duration = Duration::from_secs(5);
 /// For the hypervisor to make a disk larger, or to take a limit of memory.
-const GROW: Duration = Duration::from_secs(20);
+const PROMPT: Duration = Duration::from_secs(20);
 /// For a supervisor to end after its machine is off.
 const END: Duration = Duration::from_secs(10);
 /// For one that takes no calls any more to be gone.
@@ -117,8 +117,8 @@ impl Supervisor {
     /// When the hypervisor refuses, or the supervisor does not answer in time.
     pub async fn grow_disk(&self, bytes: u64) -> Result<()> {
         let mut client = self.client.clone();
-        let answer = tokio::time::timeout(GROW, client.grow_disk(GrowDiskRequest { bytes })).await;
-        answer.map_err(|_| self.silent("grow_disk", GROW))?.map(drop).map_err(|s| self.refused(&s))
+        let answer = tokio::time::timeout(PROMPT, client.grow_disk(GrowDiskRequest { bytes })).await;
+        answer.map_err(|_| self.silent("grow_disk", PROMPT))?.map(drop).map_err(|s| self.refused(&s))
     }
 
     /// Lets the guest of a machine that is awake use so much of its memory.
@@ -127,8 +127,8 @@ impl Supervisor {
     /// When the hypervisor refuses, or the supervisor does not answer in time.
     pub async fn limit_memory(&self, bytes: u64) -> Result<()> {
         let mut client = self.client.clone();
-        let answer = tokio::time::timeout(GROW, client.limit_memory(LimitMemoryRequest { bytes })).await;
-        answer.map_err(|_| self.silent("limit_memory", GROW))?.map(drop).map_err(|s| self.refused(&s))
+        let answer = tokio::time::timeout(PROMPT, client.limit_memory(LimitMemoryRequest { bytes })).await;
+        answer.map_err(|_| self.silent("limit_memory", PROMPT))?.map(drop).map_err(|s| self.refused(&s))
     }
 
     /// The machine's published ports.

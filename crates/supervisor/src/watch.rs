@@ -16,6 +16,7 @@ use dhow_model::Purpose;
 use dhow_proto::AGENT_PROTOCOL;
 use dhow_proto::agent::{BootStep, HealthReply, HelloReply};
 use dhow_proto::supervisor::{Phase, ResumeReply};
+use tokio::sync::oneshot;
 use tokio::time::Instant as Deadline;
 use tokio_util::sync::CancellationToken;
 
@@ -164,24 +165,14 @@ impl Machine {
 
     /// Makes the data disk larger. A machine that is killed on the way finds the size that was asked for at its next start.
     async fn grow(&mut self, grow: Grow) {
-        let done = self.running.resize_disk(disk::SERIAL, grow.bytes).await.map_err(Error::from);
-        if let Err(error) = &done {
-            tracing::warn!(%error, bytes = grow.bytes, "the data disk did not grow");
-        }
-        if grow.reply.send(done).is_err() {
-            tracing::debug!("whoever asked for a larger disk did not wait for the answer");
-        }
+        let done = self.running.resize_disk(disk::SERIAL, grow.bytes).await;
+        answer(grow.reply, done, "a larger data disk");
     }
 
     /// Lets the guest use so much of its memory.
     async fn limit(&mut self, limit: Limit) {
-        let done = self.running.limit_memory(limit.bytes).await.map_err(Error::from);
-        if let Err(error) = &done {
-            tracing::warn!(%error, bytes = limit.bytes, "the guest's memory was not limited");
-        }
-        if limit.reply.send(done).is_err() {
-            tracing::debug!("whoever asked for another limit of memory did not wait for the answer");
-        }
+        let done = self.running.limit_memory(limit.bytes).await;
+        answer(limit.reply, done, "another limit of its memory");
     }
 
     /// The host's disk is full, and the guest stands still until it is not.
@@ -243,6 +234,16 @@ impl Machine {
             }
             error => error,
         }
+    }
+}
+
+/// Answers a request that the hypervisor did, or refused, at once.
+fn answer(reply: oneshot::Sender<Result<()>>, done: dhow_hypervisor::Result<()>, what: &str) {
+    if let Err(error) = &done {
+        tracing::warn!(%error, what, "the hypervisor refused what was asked of the machine");
+    }
+    if reply.send(done.map_err(Error::from)).is_err() {
+        tracing::debug!(what, "whoever asked did not wait for the answer");
     }
 }
 

@@ -40,12 +40,10 @@ impl Machine {
     ) -> Result<(MachineSpec, bool)> {
         use State::{Idle, Running, Starting, Suspended, Suspending};
         let state = self.lifecycle.state();
-        let Some(made) = self.spec.clone().filter(|made| by_limit(made, &asked)) else {
+        let lives = matches!(state, Starting | Running | Idle | Suspending | Suspended);
+        let Some(made) = self.spec.clone().filter(|made| lives && by_limit(made, &asked)) else {
             return Ok((asked, false));
         };
-        if !matches!(state, Starting | Running | Idle | Suspending | Suspended) {
-            return Ok((asked, false));
-        }
         let (before, now) = (self.memory(&made), asked.memory);
         if before == now {
             return Ok((made, false));

@@ -171,17 +171,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dns::{Dns, Names, Upstreams};
-    use crate::gateway::{Gateway, Limits, Options};
-    use crate::policy::Egress;
+    use crate::gateway::{Gateway, Options};
 
     const SOON: Duration = Duration::from_secs(10);
 
     fn start(directory: &std::path::Path) -> Gateway {
-        let policy = Egress::new(dhow_model::egress::Policy::default()).unwrap();
-        let dns = Dns::new(Names::new(), Upstreams::fixed(Vec::new()), policy.clone());
-        let options = Options { host_loopback: true, policy, dns, limits: Limits::default() };
-        Gateway::start(UnixListener::bind(directory.join("net")).unwrap(), options).unwrap()
+        Gateway::start(UnixListener::bind(directory.join("net")).unwrap(), Options::for_test()).unwrap()
     }
 
     /// Spec 6.3: ready is what is true now, and a machine without its gateway is not.

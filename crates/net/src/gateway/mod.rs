@@ -82,6 +82,17 @@ pub struct Options {
     pub limits: Limits,
 }
 
+#[cfg(test)]
+impl Options {
+    /// Everything is allowed, and no name is asked of anybody.
+    pub(crate) fn for_test() -> Options {
+        use crate::dns::{Names, Upstreams};
+        let policy = Egress::new(dhow_model::egress::Policy::default()).unwrap();
+        let dns = Dns::new(Names::new(), Upstreams::fixed(Vec::new()), policy.clone());
+        Options { host_loopback: true, policy, dns, limits: Limits::default() }
+    }
+}
+
 /// Where the hypervisor connects, and what it speaks there.
 #[derive(Debug)]
 pub enum Listener {

@@ -45,37 +45,40 @@ pub(super) struct Steering {
 impl Steering {
     /// The guest sent this frame by that pair.
     pub(super) fn sent(&mut self, frame: &[u8], pair: usize) {
-        self.note(frame, Way::FromGuest);
+        self.note(conversation(frame, Way::FromGuest));
         self.pair = pair;
     }
 
     /// The pair by which these frames, each behind its length, go to the guest together.
     pub(super) fn pair(&mut self, mut frames: &[u8]) -> usize {
         if frames.len() > SMALL {
-            (self.last, self.row) = (None, 0);
+            self.note(None);
             return 0;
         }
         let mut alone = true;
         while let Some((prefix, rest)) = frames.split_first_chunk::<PREFIX>() {
             let (frame, rest) = rest.split_at(rest.len().min(u32::from_be_bytes(*prefix) as usize));
-            self.note(frame, Way::ToGuest);
+            self.note(conversation(frame, Way::ToGuest));
             alone &= self.row == ALONE;
             frames = rest;
         }
         if alone { self.pair } else { 0 }
     }
 
-    fn note(&mut self, frame: &[u8], way: Way) {
-        let now = if frame.len() > SMALL { None } else { conversation(frame, way) };
+    fn note(&mut self, now: Option<Conversation>) {
         if now.is_some() && now == self.last {
-            self.row = self.row.saturating_add(1).min(ALONE);
+            self.row = (self.row + 1).min(ALONE);
         } else {
             (self.last, self.row) = (now, 0);
         }
     }
 }
 
+/// Whose a frame is; nobody's if it is large, or no packet.
 fn conversation(frame: &[u8], way: Way) -> Option<Conversation> {
+    if frame.len() > SMALL {
+        return None;
+    }
     let packet = IpPacket::parse(frame.get(ETHERNET..)?).ok()?;
     let ports = match packet.protocol {
         protocol::TCP | protocol::UDP if !packet.fragment => {

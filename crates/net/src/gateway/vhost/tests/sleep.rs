@@ -15,13 +15,11 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use vm_memory::FileOffset;
 
 use super::*;
-use crate::dns::{Dns, Names, Upstreams};
 use crate::gateway::ip::IpPacket;
 use crate::gateway::outbound::ETHERNET;
-use crate::gateway::{Gateway, Limits, Listener, Options};
+use crate::gateway::{Gateway, Listener, Options};
 use crate::packet::icmp::{self, Echo, Message};
 use crate::packet::ip::Pair;
-use crate::policy::Egress;
 
 const SIZE: u16 = 16;
 const RECEIVE: usize = 0;
@@ -205,10 +203,7 @@ impl Double {
 }
 
 fn start(socket: &std::path::Path) -> Gateway {
-    let policy = Egress::new(dhow_model::egress::Policy::default()).unwrap();
-    let dns = Dns::new(Names::new(), Upstreams::fixed(Vec::new()), policy.clone());
-    let options = Options { host_loopback: true, policy, dns, limits: Limits::default() };
-    Gateway::start(Listener::VhostUser(UnixListener::bind(socket).unwrap()), options).unwrap()
+    Gateway::start(Listener::VhostUser(UnixListener::bind(socket).unwrap()), Options::for_test()).unwrap()
 }
 
 /// How often this process has a guest's memory mapped.
