@@ -194,6 +194,13 @@ async fn a_machine_that_cannot_be_saved_is_paused_and_goes_on() {
         running.resume().await.unwrap();
         counter.counts_on(&memory, count).await;
     }
+    // Whoever tries again at once finds QEMU done with the attempt that failed.
+    running.pause().await.unwrap();
+    for _ in 0..20 {
+        let error = running.save(&full).await.unwrap_err();
+        assert!(error.to_string().contains("ram_save_setup failed"), "{error}");
+    }
+    running.resume().await.unwrap();
     let (files, count) = counter.save(running, memory).await;
     let (mut running, memory) = counter.load(&files).await.unwrap();
     running.resume().await.unwrap();

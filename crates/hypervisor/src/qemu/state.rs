@@ -24,6 +24,9 @@ const LARGEST: u64 = 256 << 20;
 /// How often to ask how a migration goes when no event tells.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How often to ask whether QEMU is done with a migration that failed, which no event tells: it takes it well under a millisecond.
+const TIDY: Duration = Duration::from_millis(1);
+
 /// How a migration ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -101,7 +104,12 @@ pub(super) async fn save(qmp: &Qmp, path: &Path, limit: Duration) -> Result<Outc
     let mut options = File::options();
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
     let set = prepare(qmp, file.into()).await?;
-    migrate(qmp, "migrate", set, limit).await
+    let outcome = migrate(qmp, "migrate", set, limit).await?;
+    if let Outcome::Failed(_) = outcome {
+        let late = |_| Error::Timeout { what: "the end of a migration that failed".to_owned(), limit };
+        tokio::time::timeout(limit, tidied(qmp)).await.map_err(late)??;
+    }
+    Ok(outcome)
 }
 
 /// Syncs a file of devices that was saved, and says what it holds.
@@ -157,6 +165,7 @@ pub(super) async fn cancel(qmp: &Qmp, limit: Duration) -> Result<Option<Outcome>
         qmp.execute("migrate_cancel", Map::new()).await?;
         loop {
             if let Some(outcome) = outcome(qmp).await? {
+                tidied(qmp).await?;
                 return Ok(Some(outcome));
             }
             drop(tokio::time::timeout(LOOK, over(&mut events)).await);
@@ -175,6 +184,20 @@ async fn outcome(qmp: &Qmp) -> Result<Option<Outcome>> {
             Ok(Some(Outcome::Failed(word("error-desc").unwrap_or(status).to_owned())))
         }
         _ => Ok(None),
+    }
+}
+
+/// Waits until QEMU has put away what it had of a migration that failed.
+///
+/// It says that one failed before it has. A `migrate` that comes in between is refused ("duplicate yank instance"), but leaves QEMU
+/// believing that a migration is in progress, and it then refuses all others (`qmp_migrate` of QEMU 10.0).
+async fn tidied(qmp: &Qmp) -> Result<()> {
+    loop {
+        let instances = qmp.execute("query-yank", Map::new()).await?;
+        if !instances.as_array().into_iter().flatten().any(|instance| instance["type"] == "migration") {
+            return Ok(());
+        }
+        tokio::time::sleep(TIDY).await;
     }
 }
 
