@@ -13,6 +13,7 @@
 
 mod device;
 mod enable;
+mod pace;
 mod receive;
 mod ring;
 mod steering;

@@ -2,6 +2,7 @@
 //! buffer they wait, and with them the flows.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use vm_memory::{Bytes as _, GuestMemoryMmap};
 
@@ -19,7 +20,7 @@ pub(super) async fn run(device: &Arc<Device>, outbound: &Outbound, taken: &mut T
     loop {
         outbound.take(taken).await;
         let partial = device.partial_checksums();
-        let pair = device.steering.borrow_mut().pair(taken.rest());
+        let pair = device.steering.borrow_mut().pair(taken.rest(), Instant::now());
         // A guest that stopped a pair still has the first one.
         let pair = if device.runs(receive(pair)) { pair } else { 0 };
         let filled = taken.give(|rest| {

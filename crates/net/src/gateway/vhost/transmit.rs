@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use vm_memory::{Bytes as _, GuestMemoryMmap};
 
@@ -21,32 +22,41 @@ const LARGEST: usize = ETHERNET + 0xffff;
 pub(super) async fn run(device: &Arc<Device>, pair: usize, take: &RefCell<impl FnMut(&[u8])>) {
     let ring = transmit(pair);
     let mut take = |frame: &[u8]| {
-        device.steering.borrow_mut().sent(frame, pair);
+        device.steering.borrow_mut().sent(frame, pair, Instant::now());
         take.borrow_mut()(frame);
     };
     let mut buffer = vec![0; HEADER + LARGEST].into_boxed_slice();
     loop {
-        let turn =
-            device.with(ring, |ring, memory| drain(ring, memory, &mut buffer, &mut take, &device.counters));
+        let looks = device.steering.borrow().expects(pair, Instant::now());
+        let turn = device
+            .with(ring, |ring, memory| drain(ring, memory, &mut buffer, looks, &mut take, &device.counters));
         match turn {
-            Some(true) => tokio::task::yield_now().await,
+            Some(true) => {
+                if looks {
+                    std::thread::yield_now();
+                }
+                tokio::task::yield_now().await;
+            }
             _ => device.kicked(ring).await,
         }
     }
 }
 
-/// One turn. True: there may be more.
+/// One turn. True: there may be more, since there was more than a turn's frames, or because who `looks` does not ask to be told.
 pub(super) fn drain(
     ring: &mut Ring,
     memory: &GuestMemoryMmap,
     buffer: &mut [u8],
+    looks: bool,
     take: &mut impl FnMut(&[u8]),
     counters: &Counters,
 ) -> Result<bool, Broken> {
-    for _ in 0..TURN {
+    for taken in 0..TURN {
         let Some((head, length)) = ring.pop(memory, false)? else {
-            ring.notify(memory)?;
-            return ring.ask(memory);
+            if taken > 0 || !looks {
+                ring.notify(memory)?;
+            }
+            return if looks { Ok(true) } else { ring.ask(memory) };
         };
         if length > buffer.len() {
             return Err(Broken::Size);
