@@ -125,6 +125,8 @@ pub enum Error {
     WentOff {
         /// How it ended.
         how: String,
+        /// The guest reset itself, as a kernel does that panics.
+        reset: bool,
         /// The console's last lines.
         console: Vec<String>,
     },

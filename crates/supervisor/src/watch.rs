@@ -114,7 +114,7 @@ impl Machine {
             };
             let verdict = match next {
                 Next::Exited(exit) => {
-                    return Err(Error::WentOff { how: exit.to_string(), console: exit.console });
+                    return Err(went_off(exit));
                 }
                 Next::Asked(Request::Stop(stop)) => return Ok(Watched::Stop(stop)),
                 Next::Asked(Request::Suspend(suspend)) => return Ok(Watched::Suspend(suspend)),
@@ -250,9 +250,14 @@ fn answer(reply: oneshot::Sender<Result<()>>, done: dhow_hypervisor::Result<()>,
 /// A hypervisor that dies closes the channel first: how it ended says more than that the channel did.
 pub async fn explain(running: &mut dyn Running, error: Error) -> Error {
     match tokio::time::timeout(LAST_WORDS, running.wait()).await {
-        Ok(exit) => Error::WentOff { how: exit.to_string(), console: exit.console },
+        Ok(exit) => went_off(exit),
         Err(_) => error,
     }
+}
+
+fn went_off(exit: Exit) -> Error {
+    let reset = exit.cause.as_deref() == Some("guest-reset");
+    Error::WentOff { how: exit.to_string(), reset, console: exit.console }
 }
 
 async fn closed(mux: Option<&Mux>) -> dhow_channel::Error {

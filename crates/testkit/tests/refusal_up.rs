@@ -86,6 +86,54 @@ fn an_old_qemu_is_named_with_its_version_and_the_needed_one() -> Result<()> {
     Ok(())
 }
 
+/// A `PATH` whose QEMU boots a kernel that panics, which resets the guest, while `this` is the shell's truth.
+fn path_with_panics(this: &str) -> Result<(tempfile::TempDir, String)> {
+    let real = format!("/usr/bin/{}", qemu());
+    // Of two command lines the last one counts.
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in\n*' -netdev '*) if {this}; then set -- \"$@\" -append 'panic=-1 rdinit=/nothing'; fi ;;\nesac\n\
+         exec {real} \"$@\"\n"
+    );
+    let dir = path_with(&qemu(), &script)?;
+    let path = format!("{}:/usr/bin:/bin", dir.path().display());
+    Ok((dir, path))
+}
+
+fn starts(engine: &Engine) -> Result<usize> {
+    let log = engine.machine().join("hypervisor.log");
+    let text = fs::read_to_string(&log).map_err(Error::io("read", &log))?;
+    Ok(text.lines().filter(|line| line.contains(" start of ")).count())
+}
+
+/// Rule 6.2: a guest that resets itself before it has begun, as one in some hundred emulated ones does, is no failure of `dhow up`.
+#[test]
+#[ignore = "drives dhow up: ./dev test machine"]
+fn a_guest_that_resets_itself_before_it_has_begun_boots_once_more() -> Result<()> {
+    let engine = Engine::prepare()?;
+    let flag = engine.home().with_file_name("panics");
+    place::write(&flag, "")?;
+    let (_dir, path) = path_with_panics(&format!("rm '{}' 2>/dev/null", flag.display()))?;
+    engine.dhow(["up"])?.env("PATH", &path).limit(LIMIT).ok()?;
+    assert!(!flag.exists(), "it was started without a panic");
+    assert_eq!(starts(&engine)?, 2);
+    let logs = engine.dhow(["logs", "supervisor"])?.ok()?.text();
+    assert!(logs.contains("guest-reset") && logs.contains("boots once more"), "{logs}");
+    engine.docker().ok(["version"]).map(drop)
+}
+
+/// Rule 6.2: and one that always does is not booted for ever.
+#[test]
+#[ignore = "drives dhow up: ./dev test machine"]
+fn a_guest_that_resets_itself_again_is_a_failure_that_says_so() -> Result<()> {
+    let engine = Engine::prepare()?;
+    let (_dir, path) = path_with_panics("true")?;
+    let said = refused(&engine, |up| up.env("PATH", &path))?;
+    assert!(said.contains("went off by itself") && said.contains("guest-reset"), "{said}");
+    // It was asked for twice.
+    assert_eq!(starts(&engine)?, 4);
+    Ok(())
+}
+
 /// Rule 15.3 and issue 2: a wrong key in the configuration.
 #[test]
 #[ignore = "drives dhow up: ./dev test machine"]
